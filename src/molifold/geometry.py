@@ -74,7 +74,7 @@ def superpose(
     return moved @ (u @ vt) + (w * reference).sum(0)
 
 
-def wrap(angle: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+def wrap(angle: Float[ndarray, ...]) -> Float[ndarray, ...]:
     """Angles wrapped into [-pi, pi).
 
     >>> bool(np.isclose(wrap(np.array(3 * np.pi / 2)), -np.pi / 2))

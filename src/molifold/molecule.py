@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray
 
-
 #: Standard atomic weights (IUPAC 2021, conventional values), dalton.
 MASSES = {
     "H": 1.008, "He": 4.0026, "Li": 6.94, "Be": 9.0122, "B": 10.81, "C": 12.011, "N": 14.007, "O": 15.999,
