@@ -41,13 +41,13 @@ class Energy(Protocol):
 class Density(Protocol):
     """A distribution that can be evaluated and sampled (a Flow is one)."""
 
-    def log_prob(self, x: Float[Tensor, batch * event]) -> Float[Tensor, " batch"]:
+    def log_prob(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, " batch"]:
         """Normalised log-density."""
         ...
 
     def sample(
         self, n: int, *, generator: Generator | None = None
-    ) -> tuple[Float[Tensor, batch * event], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
         """``n`` independent draws and their ``log_q``."""
         ...
 
