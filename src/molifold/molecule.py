@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray
+
+if TYPE_CHECKING:
+    import openmm.app
 
 #: Standard atomic weights (IUPAC 2021, conventional values), dalton.
 MASSES = {
@@ -118,6 +122,17 @@ class Molecule:
         """Atoms of every connected component, ascending."""
         labels = [int(np.flatnonzero(row >= 0)[0]) for row in self.hops]
         return tuple(tuple(i for i, lab in enumerate(labels) if lab == root) for root in sorted(set(labels)))
+
+    @classmethod
+    def from_openmm(cls, topology: openmm.app.Topology, *, name: str = "molecule") -> Molecule:
+        """The molecule of an OpenMM topology; residues are numbered from 0 in their order.
+
+        Raises:
+            ValueError: if an atom has no element.
+        """
+        from molifold.perception import openmm_fields
+
+        return cls(**openmm_fields(topology), name=name)
 
     def to_json(self) -> str:
         """One line of JSON; ``from_json`` reads it back."""

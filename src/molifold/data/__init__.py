@@ -1,0 +1,6 @@
+"""Where molecules and conformations come from: files, arrays, stores and named examples."""
+
+from molifold.data.examples import example, examples
+from molifold.data.system import System, from_force_field, from_prmtop, from_xml
+
+__all__ = ["System", "example", "examples", "from_force_field", "from_prmtop", "from_xml"]
