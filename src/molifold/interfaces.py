@@ -99,13 +99,15 @@ class Moment:
     """What a probe may look at: one instant of a training.
 
     ``scalars`` are numbers the step computed anyway. ``batch`` is the small fixed probe batch. ``model`` is the raw
-    module, in eval mode, with gradients of the last step in ``.grad`` when ``phase == "step"``.
+    module, in eval mode, with the gradients of the last step in ``.grad``. ``before`` holds the parameters as they were
+    before the last step, by name; empty where nobody kept them.
     """
 
     step: int
     model: nn.Module
     scalars: Mapping[str, float] = field(default_factory=dict)
     batch: Any = None
+    before: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Record = tuple[RecordKind, dict[str, np.ndarray]]

@@ -1,0 +1,94 @@
+"""A context in which anything may be done with a module, and after which nothing has happened."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def preserved_randomness() -> Iterator[Callable[[], None]]:
+    """Restore the global random states of Python, NumPy and torch (CPU and GPUs) on leaving; yields the restorer.
+
+    >>> with preserved_randomness():
+    ...     inside = torch.rand(1)
+    >>> bool(torch.rand(1) == inside)
+    True
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Put ``model`` into eval mode and restore it and all randomness on leaving; yields the restorer.
+
+    Restored bit for bit: parameters, buffers, gradients (their tensors as well as their values), ``requires_grad``,
+    train and eval modes, gradient mode, and the random states of Python, NumPy and torch.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> before = layer.weight.detach().clone()
+    >>> with preserved(layer):
+    ...     layer(torch.rand(5, 2)).sum().backward()
+    ...     layer.weight.data.zero_()
+    tensor([[0., 0.]])
+    >>> layer.weight.grad is None and bool((layer.weight == before).all())
+    True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    slots = [(module, dict(module._buffers), dict(module._parameters)) for module in model.modules()]
+    parameters = list(model.parameters())
+    gradients = [(p, p.grad, p.requires_grad) for p in parameters]
+    kept = [p.detach() for p in parameters] + [b.detach() for b in model.buffers()]
+    kept += [g for _, g, _ in gradients if g is not None]
+    copies = [t.clone() for t in kept]
+    grad_enabled = torch.is_grad_enabled()
+
+    def restore_model() -> None:
+        torch.set_grad_enabled(grad_enabled)
+        for module, buffers, own in slots:
+            module._buffers.update(buffers)
+            module._parameters.update(own)
+        for parameter, gradient, required in gradients:
+            parameter.grad = gradient
+            parameter.requires_grad_(required)
+        _copy_back(kept, copies)
+        for module, training in modes:
+            module.training = training
+
+    with preserved_randomness() as restore_randomness:
+
+        def restore() -> None:
+            restore_model()
+            restore_randomness()
+            model.eval()
+
+        try:
+            model.eval()
+            yield restore
+        finally:
+            restore_model()
+
+
+@torch.no_grad()
+def _copy_back(kept: list[Tensor], copies: list[Tensor]) -> None:
+    # Always, not only where a version counter moved: writing through ``.data`` moves none.
+    for tensor, copy in zip(kept, copies, strict=True):
+        tensor.copy_(copy)
