@@ -1,0 +1,138 @@
+"""Standardize: internal coordinates of a reference ensemble to decorrelated unit scales, each kept on its atom."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from molifold.space import Block, Space
+from molifold.transforms.spline import MIN_BIN, rational_quadratic
+from molifold.transforms.transform import Transform
+
+#: Phases that spread more than this (circular standard deviation, radians) are treated as rotations.
+STIFF = 0.5
+
+
+class Standardize(Transform):
+    """Internal coordinates <-> coordinates whose marginals are nearly standard normal or uniform on the circle.
+
+    Fixed by a reference ensemble, nothing is trained:
+
+    1. bonds, angles and stiff phases: z = L^-1 (y - mean), L the Cholesky factor of their covariance. Row i is what
+       is left of coordinate i when the earlier ones have predicted it linearly, so every z still belongs to its atom.
+    2. rotations (and phases that are not stiff): a smooth circular spline that makes the marginal uniform, with a
+       floor of ``floor`` of uniform density, so that no torsion angle is impossible.
+
+    Args:
+        space: codomain of ``InternalCoordinates``: blocks bonds, angles, rotations, phases.
+        reference: [frames, size] internal coordinates.
+        bins: knots of the circular splines.
+        floor: share of uniform density mixed into every rotation's marginal.
+
+    Raises:
+        ValueError: if there are too few frames to estimate the covariance, or they are not finite.
+    """
+
+    def __init__(
+        self, space: Space, reference: Float[Tensor, "frames size"], *, bins: int = 32, floor: float = 0.05
+    ) -> None:
+        super().__init__()
+        y = reference.detach().cpu().double().numpy()
+        if y.shape[1] != space.size or len(y) < 10 * space.size or not np.isfinite(y).all():
+            raise ValueError(
+                f"reference: got {y.shape[0]} frames of {y.shape[1]} coordinates"
+                f"{'' if np.isfinite(y).all() else ', some not finite'}; expected at least {10 * space.size} finite "
+                f"frames of {space.size}"
+            )
+        circle = np.array([s == "circle" for s in space.supports])
+        resultant = np.exp(1j * np.where(circle, y, 0.0)).mean(0)
+        spread = np.sqrt(-2 * np.log(np.clip(np.abs(resultant), 1e-12, 1.0)))
+        rotations = np.zeros(space.size, dtype=bool)
+        if any(b.name == "rotations" for b in space.blocks):
+            rotations[space.slice("rotations")] = True
+        turning = rotations | (circle & (spread > STIFF))
+        center = np.where(circle, np.angle(resultant), 0.0)
+        y = np.where(circle, (y - center + np.pi) % (2 * np.pi) - np.pi, y)
+        mean = np.where(circle, 0.0, y.mean(0))
+        reals = y[:, ~turning] - mean[~turning]
+        # A touch of the diagonal: exact symmetries of the reference would make the covariance singular.
+        covariance = np.cov(reals, rowvar=False).reshape(len(reals[0]), -1)
+        covariance += 1e-6 * np.diag(np.diag(covariance)) + 1e-12 * np.eye(len(covariance))
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+        self.domain = space
+        #: Which coordinate of ``domain`` every output coordinate came from.
+        self.source = np.concatenate([np.flatnonzero(~turning), np.flatnonzero(turning)])
+        blocks = Block("reals", int((~turning).sum()), "real"), Block("circles", int(turning.sum()), "circle")
+        self.codomain = Space(tuple(b for b in blocks if b.size), dof=space.dof)
+        widths, slopes = _uniformising_splines(y[:, turning], bins=bins, floor=floor)
+        self._buffer("_source", self.source, torch.long)
+        self._buffer("_restore", np.argsort(self.source), torch.long)
+        self._buffer("center", (center + mean)[self.source][:, None])
+        self._buffer("wraps", circle[self.source][:, None], torch.bool)
+        self._buffer("whiten", whiten)
+        self._buffer("log_scale", np.log(np.diag(whiten)).sum())
+        self._buffer("widths", widths[:, :, None])
+        self._buffer("slopes", slopes[:, :, None])
+        self._reals = int((~turning).sum())
+
+    def _buffer(self, name: str, value: object, dtype: torch.dtype | None = None) -> None:
+        self.register_buffer(name, torch.tensor(value, dtype=dtype or torch.get_default_dtype()))
+
+    def forward(self, x: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:
+        """Standardise."""
+        c = x.T[self._source] - self.center
+        c = torch.where(self.wraps, c - 2 * math.pi * torch.round(c / (2 * math.pi)), c)
+        z = self.whiten @ c[: self._reals]
+        log_det = self.log_scale.expand(x.shape[0])
+        if self._reals == len(c):
+            return z.T, log_det
+        turned, log_slope = self._turn(c[self._reals :], inverse=False)
+        return torch.cat([z, turned]).T, log_det + log_slope
+
+    def inverse(self, y: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:
+        """Undo."""
+        c = y.T
+        parts = [torch.linalg.solve_triangular(self.whiten, c[: self._reals], upper=False)]
+        log_det = -self.log_scale.expand(y.shape[0])
+        if self._reals < len(c):
+            turned, log_slope = self._turn(c[self._reals :], inverse=True)
+            parts.append(turned)
+            log_det = log_det + log_slope
+        out = torch.cat(parts) + self.center
+        out = torch.where(self.wraps, out - 2 * math.pi * torch.round(out / (2 * math.pi)), out)
+        return out[self._restore].T, log_det
+
+    def _turn(self, angle: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        shape = -1, *angle.shape
+        widths, slopes = self.widths.expand(shape), self.slopes.expand(shape)
+        heights = torch.full_like(widths, 1 / len(widths))
+        unit = torch.remainder(angle / (2 * math.pi) + 0.5, 1.0)
+        out, log_slope = rational_quadratic(unit, widths, heights, slopes, inverse=inverse)
+        return (out - 0.5) * (2 * math.pi), log_slope.sum(0)
+
+
+def _uniformising_splines(
+    angles: Float[np.ndarray, "frames n"], *, bins: int, floor: float
+) -> tuple[Float[np.ndarray, "bins n"], Float[np.ndarray, "knots n"]]:
+    """Widths and slopes of circular splines with equal heights whose slope is the marginal density (times 2 pi)."""
+    grid = np.linspace(-np.pi, np.pi, 361)
+    widths, slopes = np.empty((bins, angles.shape[1])), np.empty((bins + 1, angles.shape[1]))
+    for i, angle in enumerate(angles.T):
+        count = np.histogram(angle, bins=grid)[0].astype(float)
+        # Smoothed by a Gaussian of four degrees on the circle: narrower than any torsional well at 300 K.
+        kernel = np.exp(-0.5 * (np.minimum(np.arange(360), 360 - np.arange(360)) / 4.0) ** 2)
+        smooth = np.fft.irfft(np.fft.rfft(count) * np.fft.rfft(kernel / kernel.sum()), 360)
+        density = (1 - floor) * np.clip(smooth, 0, None) / count.sum() * 360 + floor  # mean 1 over the circle
+        cumulative = np.concatenate([[0.0], np.cumsum(density)]) / density.sum()
+        knots = np.interp(np.linspace(0, 1, bins + 1), cumulative, (grid + np.pi) / (2 * np.pi))
+        size = np.maximum(np.diff(knots), MIN_BIN)
+        widths[:, i] = size / size.sum()
+        position = np.concatenate([[0.0], np.cumsum(widths[:, i])]) * 2 * np.pi - np.pi
+        middle = (grid[1:] + grid[:-1]) / 2
+        slopes[:, i] = np.interp(position, middle, density / density.mean(), period=2 * np.pi)
+    slopes[-1] = slopes[0]
+    return widths, slopes
