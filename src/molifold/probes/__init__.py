@@ -2,6 +2,14 @@
 
 from molifold.probes.passive import gradient_norms, parameter_norms, update_ratios
 from molifold.probes.preserve import preserved, preserved_randomness
-from molifold.probes.watch import Watch
+from molifold.probes.watch import PASSIVE, Watch
 
-__all__ = ["Watch", "gradient_norms", "parameter_norms", "preserved", "preserved_randomness", "update_ratios"]
+__all__ = [
+    "PASSIVE",
+    "Watch",
+    "gradient_norms",
+    "parameter_norms",
+    "preserved",
+    "preserved_randomness",
+    "update_ratios",
+]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @contextmanager
@@ -54,11 +54,10 @@ def preserved(model: nn.Module) -> Iterator[Callable[[], None]]:
     """
     modes = [(module, module.training) for module in model.modules()]
     slots = [(module, dict(module._buffers), dict(module._parameters)) for module in model.modules()]
-    parameters = list(model.parameters())
-    gradients = [(p, p.grad, p.requires_grad) for p in parameters]
-    kept = [p.detach() for p in parameters] + [b.detach() for b in model.buffers()]
-    kept += [g for _, g, _ in gradients if g is not None]
-    copies = [t.clone() for t in kept]
+    gradients = [(p, p.grad, p.requires_grad) for p in model.parameters()]
+    tensors = [*model.parameters(), *model.buffers(), *(g for _, g, _ in gradients if g is not None)]
+    # ``.data`` shares memory but no version counter, so restoring does not spoil a graph that is still alive.
+    kept = [(t, t.data, t.data.clone()) for t in tensors]
     grad_enabled = torch.is_grad_enabled()
 
     def restore_model() -> None:
@@ -69,7 +68,10 @@ def preserved(model: nn.Module) -> Iterator[Callable[[], None]]:
         for parameter, gradient, required in gradients:
             parameter.grad = gradient
             parameter.requires_grad_(required)
-        _copy_back(kept, copies)
+        # Always, not only where a version counter moved: writing through ``.data`` moves none.
+        for tensor, data, copy in kept:
+            data.copy_(copy)
+            tensor.data = data
         for module, training in modes:
             module.training = training
 
@@ -85,10 +87,3 @@ def preserved(model: nn.Module) -> Iterator[Callable[[], None]]:
             yield restore
         finally:
             restore_model()
-
-
-@torch.no_grad()
-def _copy_back(kept: list[Tensor], copies: list[Tensor]) -> None:
-    # Always, not only where a version counter moved: writing through ``.data`` moves none.
-    for tensor, copy in zip(kept, copies, strict=True):
-        tensor.copy_(copy)

@@ -71,13 +71,14 @@ class Watch:
         self.every, self.log_every, self.budget = every, log_every, budget
         self.seconds = 0.0
         self._began = self._row_time = time.perf_counter()
-        self._row_step, self._row_seconds = 0, 0.0
+        self._calls, self._row_seconds = 0, 0.0
         self._costs: dict[int, float] = {}
         self._skipping: set[int] = set()
         self._before: dict[str, Tensor] = {}
 
     def __call__(self, step: int, **scalars: float | Tensor) -> None:
         """Tell that optimiser step ``step`` is done; scalars may be tensors and are read only when a row is due."""
+        self._calls += 1
         if scalars and step % self.log_every == 0:
             self._write_row(step, scalars)
         if not self.probes:
@@ -132,13 +133,12 @@ class Watch:
     def _write_row(self, step: int, scalars: dict[str, float | Tensor]) -> None:
         now = time.perf_counter()
         spent = self.seconds - self._row_seconds
-        steps = max(step - self._row_step, 1)
         timing = {
-            "step_seconds": (now - self._row_time - spent) / steps,
+            "step_seconds": (now - self._row_time - spent) / self._calls,
             "probe_share": spent / (now - self._row_time),
         }
         self.run.scalar(step, **_numbers(scalars), **timing)
-        self._row_step, self._row_time, self._row_seconds = step, now, self.seconds
+        self._calls, self._row_time, self._row_seconds = 0, now, self.seconds
 
     def __repr__(self) -> str:
         return f"Watch({type(self.model).__name__}, every {self.every}: {', '.join(map(_name, self.probes))})"

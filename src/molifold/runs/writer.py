@@ -161,7 +161,8 @@ def begin(
     settings: Mapping[str, Any] | None,
 ) -> Writer:
     """Make a new run directory and its writer."""
-    if path.exists() and any(path.iterdir()):
+    # What a process leaves that was killed while it began is no content.
+    if path.exists() and any(p.name not in ("inbox", "writer.json") and p.name[0] != "." for p in path.iterdir()):
         raise FileExistsError(f"path: {path} is not empty; resume that run or choose another directory")
     path.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(path / "writer.json")

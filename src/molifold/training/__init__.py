@@ -1,0 +1,21 @@
+"""Training: ``fit`` (a short loop on Lightning Fabric), checkpoints without pickle, recipe files."""
+
+from molifold.training.fit import fit
+from molifold.training.recipe import Recipe, RecipeError, read_recipe
+from molifold.training.restore import load_flow, load_weights
+from molifold.training.result import FitResult
+from molifold.training.schedule import constant, cosine
+from molifold.training.step import TrainingError
+
+__all__ = [
+    "FitResult",
+    "Recipe",
+    "RecipeError",
+    "TrainingError",
+    "constant",
+    "cosine",
+    "fit",
+    "load_flow",
+    "load_weights",
+    "read_recipe",
+]

@@ -1,0 +1,157 @@
+"""fit: learn a density from conformations and energies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from molifold.ensemble import Ensemble
+from molifold.interfaces import Density, Energy, Loss, Probe
+from molifold.probes import PASSIVE, preserved_randomness
+from molifold.training.interrupt import graceful_stop
+from molifold.training.result import FitResult
+from molifold.training.schedule import Schedule, cosine
+from molifold.training.session import Session
+from molifold.training.settings import Settings
+from molifold.training.step import Weight
+from molifold.training.trainer import Trainer
+
+
+def fit(
+    flow: nn.Module,
+    ensemble: Ensemble,
+    *,
+    energy: Energy | None = None,
+    losses: Sequence[tuple[Weight, Loss]] | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    max_seconds: float | None = None,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+    schedule: Schedule | None = None,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = 10.0,
+    ema: float | None = 0.999,
+    validation: float = 0.1,
+    validate_every: int = 200,
+    early_stopping: int | None = None,
+    max_bad_batches: int = 10,
+    seed: int = 0,
+    to: str | Path | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    reference: Ensemble | None = None,
+    checkpoint_every: int | None = None,
+    keep: int = 2,
+    resume: bool = True,
+    probes: Sequence[Probe] = PASSIVE,
+    probe_every: int = 200,
+    probe_budget: float = 0.05,
+    log_every: int = 10,
+    accelerator: str = "cpu",
+    devices: int = 1,
+    precision: str = "32-true",
+    progress: Callable[[Mapping[str, float]], None] | None = None,
+) -> FitResult:
+    """Train ``flow`` on ``ensemble``, and on ``energy`` where a loss asks for it.
+
+    Args:
+        flow: a module with ``log_prob`` and ``sample`` (``interfaces.Density``); trained in place.
+        ensemble: conformations, nm. ``log_p`` and the columns ``weight`` (importance of a frame) and ``trajectory``
+            (which frames belong together) are used if present.
+        energy: reduced potential for losses that need one.
+        losses: pairs of a weight (number, or function of the step) and a loss; default maximum likelihood.
+        steps, epochs, max_seconds: when to end, at least one of them; the learning rate follows whichever ends first,
+            so that it has annealed to its last value when the budget ends.
+        batch_size: frames per step, over all processes together.
+        learning_rate: of AdamW; ``schedule`` maps the spent share of the budget to a factor on it (default
+            ``cosine()``).
+        weight_decay, clip_norm: as in AdamW; largest norm of the gradient.
+        ema: decay of the moving average of the weights, which validation, sampling and the result use; None for none.
+        validation: share of frames held out, in whole trajectories or blocks; judged every ``validate_every`` steps.
+        early_stopping: end after that many validations without improvement and return the best weights.
+        max_bad_batches: a batch whose loss or gradient is not finite is skipped and told as an event with its
+            frames; more than this many within 100 steps end the training.
+        seed: of everything random.
+        to: directory of the run; an unfinished run there is resumed unless ``resume`` is False.
+        recipe: kept in the run; ``recipe["flow"]`` lets ``load_flow`` build the flow again.
+        reference: what the flow was built from, kept in the run; default up to 10 000 frames of ``ensemble``.
+        checkpoint_every: steps between checkpoints (default: a minute), of which the last ``keep`` are kept.
+        probes, probe_every, probe_budget: what to watch, see ``Watch``; needs ``to``.
+        log_every: steps between two rows of scalars.
+        accelerator, devices, precision: as in Lightning Fabric; with several devices, start the script with
+            ``torchrun`` or ``srun`` (gloo on CPUs, nccl on GPUs).
+        progress: called with every row of scalars.
+
+    Returns:
+        FitResult: the flow with the weights to use, its history and its validation loss.
+
+    With ``steps`` or ``epochs``, a run that was killed at any moment and is started again with the same call ends
+    with bit-identical weights on the same machine. With ``max_seconds`` it goes on from its last checkpoint, but time,
+    and so the learning rate, does not repeat.
+
+    Raises:
+        ValueError: if an argument is out of range, or differs from that of the run that would be resumed.
+        TypeError: if ``flow`` is no module with ``log_prob`` and ``sample``.
+        FileExistsError: if ``to`` holds a run and ``resume`` is False.
+        TrainingError: after too many bad batches.
+
+    >>> import numpy as np, torch
+    >>> from molifold import Molecule
+    >>> class Normal(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.mean = nn.Parameter(torch.zeros(1))
+    ...     def log_prob(self, x):
+    ...         return torch.distributions.Normal(self.mean, 1.0).log_prob(x.flatten(1)).sum(1)
+    ...     def sample(self, n, *, generator=None):
+    ...         x = self.mean + torch.randn(n, 1, 1, generator=generator)
+    ...         return x, self.log_prob(x)
+    >>> def nll(flow, batch, energy, generator):
+    ...     return -flow.log_prob(batch.x).mean()
+    >>> x = 3.0 + np.random.default_rng(0).normal(size=(1000, 1, 1))
+    >>> particle = Ensemble(Molecule(elements=("X",), dimensions=1), x)
+    >>> result = fit(Normal(), particle, losses=[(1.0, nll)], steps=300, batch_size=100, learning_rate=0.1, ema=None)
+    >>> abs(result.flow.mean.item() - float(x.mean())) < 0.1
+    True
+    """
+    if not (isinstance(flow, nn.Module) and isinstance(flow, Density)):
+        raise TypeError(f"flow: got {type(flow).__name__}, expected an nn.Module with log_prob and sample")
+    if epochs is not None:
+        if not epochs > 0:
+            raise ValueError(f"epochs: got {epochs!r}, expected a positive number")
+        per_epoch = max(1, round(len(ensemble) * (1 - validation)) // batch_size)
+        steps = min(steps or epochs * per_epoch, epochs * per_epoch)
+    settings = Settings(
+        steps=steps, max_seconds=max_seconds, batch_size=batch_size, learning_rate=learning_rate,
+        weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, validation=validation, validate_every=validate_every,
+        early_stopping=early_stopping, log_every=log_every, max_bad_batches=max_bad_batches, seed=seed,
+        precision=precision,
+    )  # fmt: skip
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    if batch_size % fabric.world_size:
+        raise ValueError(f"batch_size: got {batch_size}, expected a multiple of the {fabric.world_size} processes")
+    with preserved_randomness(), graceful_stop() as interrupted:
+        trainer = Trainer(
+            fabric, flow, ensemble, energy=energy, losses=losses or _maximum_likelihood(), settings=settings,
+            schedule=schedule or cosine(),
+        )  # fmt: skip
+        session = Session(
+            trainer, interrupted=interrupted, progress=progress, checkpoint_every=checkpoint_every, keep=keep
+        )
+        if to is not None:
+            session.open(
+                Path(to), ensemble, recipe=recipe, reference=ensemble if reference is None else reference,
+                resume=resume, probes=probes, probe_every=probe_every, probe_budget=probe_budget,
+            )  # fmt: skip
+        return session.run()
+
+
+def _maximum_likelihood() -> list[tuple[Weight, Loss]]:
+    from molifold.losses import nll
+
+    return [(1.0, nll)]

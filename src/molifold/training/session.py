@@ -1,0 +1,240 @@
+"""Session: the loop of ``fit`` and its dealings with the outside: the run directory, a viewer's wishes, signals."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molifold.ensemble import Ensemble
+from molifold.interfaces import Probe
+from molifold.probes import Watch
+from molifold.runs import Run, Writer
+from molifold.training.checkpoint import load_into, prune
+from molifold.training.data import fingerprint
+from molifold.training.result import FitResult
+from molifold.training.trainer import Trainer
+
+#: Frames of the data that are kept in the run, so that the flow can be built again without the data.
+REFERENCE_FRAMES = 10_000
+#: Seconds between two looks at the inbox, and between two checkpoints where no number of steps is given.
+INBOX_EVERY, CHECKPOINT_EVERY = 0.5, 60.0
+#: A spent share that means: somebody asked to stop.
+STOP = 2.0
+
+
+class Session:
+    """Drives a trainer to its end.
+
+    Args:
+        trainer: what is trained.
+        interrupted: set when a signal asks to stop.
+        progress: called with every row of scalars.
+        checkpoint_every: steps between checkpoints, or None for one a minute.
+        keep: how many of them.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        interrupted: threading.Event,
+        progress: Callable[[Mapping[str, float]], None] | None,
+        checkpoint_every: int | None,
+        keep: int,
+    ) -> None:
+        self.trainer, self.settings = trainer, trainer.settings
+        self.history: list[Mapping[str, float]] = []
+        self.writer: Writer | None = None
+        self.path: Path | None = None
+        self._watch: Watch | None = None
+        self._interrupted, self._stop = interrupted, False
+        self._progress, self._checkpoint_every, self._keep = progress, checkpoint_every, keep
+        self._looked = self._saved = time.monotonic()
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> FitResult:
+        """Train until the budget is spent, validation no longer improves, or somebody asks to stop."""
+        trainer = self.trainer
+        trainer.flow.train()
+        with self.writer or nullcontext():
+            spent = self._spent()
+            while (reason := self._reason(spent)) is None:
+                outcome = trainer.advance(spent)
+                if not outcome.ok:
+                    self._tell_bad_batch()
+                spent = self._spent()
+                self._log(last=1 <= spent < STOP)
+                self._obey()
+                self._save(due_only=True)
+            return self._finish(reason)
+
+    def _spent(self) -> float:
+        asked = self._stop or self._interrupted.is_set()
+        return self.trainer.agree(STOP if asked else self.trainer.spent(self.trainer.seconds))
+
+    def _reason(self, spent: float) -> str | None:
+        now, patience = self.trainer.progress, self.settings.early_stopping
+        if patience is not None and now.worse >= patience:
+            return "early stopping"
+        if spent >= STOP:
+            return "stopped"
+        if spent >= 1:
+            return "steps" if self.settings.steps is not None and now.step >= self.settings.steps else "time"
+        return None
+
+    def _finish(self, reason: str) -> FitResult:
+        trainer, now = self.trainer, self.trainer.progress
+        trainer.pause()
+        self._save()
+        best = trainer.best if self.settings.early_stopping is not None and reason != "stopped" else None
+        load_into(trainer.flow, best or trainer.average.state_dict())
+        trainer.flow.eval()
+        final = trainer.validate(trainer.flow) if len(trainer.held_out) else {}
+        if self.writer is not None:
+            self.writer.event(now.step, "ended", reason)
+            self.writer.close("stopped" if reason == "stopped" else "finished")
+        return FitResult(
+            flow=trainer.flow,
+            history=tuple(self.history),
+            steps=now.step,
+            seconds=now.seconds,
+            validation_nll=final.get("validation_nll", float("nan")),
+            validation_error=final.get("validation_error", float("nan")),
+            best_step=now.best_step,
+            skipped=now.skipped,
+            reason=reason,
+            path=self.path,
+        )
+
+    # ------------------------------------------------------------------ telling
+
+    def _log(self, *, last: bool) -> None:
+        trainer, settings, step = self.trainer, self.settings, self.trainer.progress.step
+        judged = len(trainer.held_out) > 0 and (last or step % settings.validate_every == 0)
+        row: dict[str, float] = {}
+        if judged or last or step % settings.log_every == 0:
+            row = trainer.row()
+            if judged:
+                row |= trainer.validate(trainer.average)
+                trainer.judge(row)
+            self.history.append({"step": step, **row})
+        if self._watch is not None:
+            self._watch(step, **row)
+        if row and self._progress is not None and trainer.fabric.is_global_zero:
+            spent = {"step": step, "seconds": trainer.seconds, "spent": trainer.spent(trainer.seconds)}
+            self._progress({**spent, **row})
+
+    def _tell_bad_batch(self) -> None:
+        frames, batch = self.trainer.blame()
+        if self.writer is not None:
+            shown = ", ".join(map(str, frames[:5])) + (" ..." if len(frames) > 5 else "")
+            message = f"skipped: loss or gradient not finite; frames {shown}"
+            self.writer.event(self.trainer.progress.step, "bad_batch", message, frames=frames, batch=batch)
+
+    # ------------------------------------------------------------------ obeying
+
+    def _obey(self) -> None:
+        now = time.monotonic()
+        if self.writer is None or now - self._looked < INBOX_EVERY:
+            return
+        self._looked = now
+        if self._take_requests() == "pause":
+            self._pause()
+
+    def _take_requests(self) -> str | None:
+        """Do what was asked; returns the last wish to pause or to resume."""
+        assert self.writer is not None
+        wish = None
+        for request in self.writer.requests():
+            if request.kind in ("pause", "resume"):
+                wish = request.kind
+            elif request.kind == "checkpoint":
+                self._save()
+            elif request.kind == "probe" and self._watch is not None:
+                self._watch.look(self.trainer.progress.step)
+            elif request.kind == "stop":
+                self._stop = True
+        return wish
+
+    def _pause(self) -> None:
+        assert self.writer is not None
+        self.trainer.pause()
+        self.writer.set_state("paused")
+        while not (self._stop or self._interrupted.is_set()) and self._take_requests() != "resume":
+            time.sleep(INBOX_EVERY)
+        self.writer.set_state("running")
+        self.trainer.proceed()
+
+    # ------------------------------------------------------------------ the run directory
+
+    def open(
+        self,
+        path: Path,
+        ensemble: Ensemble,
+        *,
+        recipe: Mapping[str, Any] | None,
+        reference: Ensemble,
+        resume: bool,
+        probes: Sequence[Probe],
+        probe_every: int,
+        probe_budget: float,
+    ) -> None:
+        """Begin or resume the run in ``path``; every process must call it."""
+        fabric, self.path = self.trainer.fabric, path
+        checkpoint = fabric.broadcast(self._open(path, ensemble, recipe, resume) if fabric.is_global_zero else None)
+        if checkpoint is not None:
+            self.trainer.restore(checkpoint)
+        if self.writer is None:
+            return
+        if "reference" not in self.writer.run.ensembles:
+            some = np.unique(np.linspace(0, len(reference) - 1, REFERENCE_FRAMES).astype(int))
+            reference[some].save(self.writer.ensemble_path("reference"))
+        self._save()
+        rows = self.trainer.frames.take(np.arange(min(64, self.settings.batch_size)))[0]
+        self._watch = Watch(
+            self.trainer.flow, self.writer, probes=probes, batch=rows, every=probe_every, log_every=1,
+            budget=probe_budget,
+        )  # fmt: skip
+
+    def _open(self, path: Path, ensemble: Ensemble, recipe: Mapping[str, Any] | None, resume: bool) -> Path | None:  # noqa: FBT001
+        settings = {**asdict(self.settings), "data": fingerprint(ensemble)}
+        if not (path / "run.json").exists():
+            self.writer = Run.create(
+                path, molecule=ensemble.molecule, recipe=recipe, seed=self.settings.seed, settings=settings
+            )
+            return None
+        if not resume:
+            raise FileExistsError(f"to: {path} holds a run already; pass resume=True to go on, or another directory")
+        run = Run.open(path)
+        before = run.info["settings"]
+        self.settings.check_same(before)
+        if before.get("data") != settings["data"]:
+            raise ValueError(
+                f"ensemble: got {settings['data']} (frames-checksum), but the run was started with "
+                f"{before.get('data')}; pass the same data, or another directory"
+            )
+        step, checkpoint = next(reversed(run.checkpoints.items()), (0, None))
+        # A finished run is only read: nothing is left to do.
+        if run.state != "finished":
+            self.writer = Run.resume(path, step=step)
+        self.history = [{k: v for k, v in row.items() if k != "time"} for row in run.scalars()[0]]
+        return checkpoint
+
+    def _save(self, *, due_only: bool = False) -> None:
+        if self.writer is None:
+            return
+        step, now = self.trainer.progress.step, time.monotonic()
+        every = self._checkpoint_every
+        due = step % every == 0 if every is not None else now - self._saved >= CHECKPOINT_EVERY
+        if due or not due_only:
+            self.trainer.save(self.writer.checkpoint_path(step))
+            prune(self.writer.run.checkpoints, keep=self._keep)
+            self._saved = time.monotonic()

@@ -1,0 +1,126 @@
+"""One optimiser step: the weighted sum of losses, and a guard against what is not finite."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Generator, Tensor, nn
+
+from molifold.interfaces import Batch, Energy, Loss
+
+#: A number, or a function of the step.
+Weight = float | Callable[[int], float]
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the message says what to try."""
+
+
+class Objective(nn.Module):
+    """The weighted sum of losses as one module, so that distributed wrappers see a single forward per step."""
+
+    def __init__(self, flow: nn.Module, losses: Sequence[tuple[Weight, Loss]], energy: Energy | None) -> None:
+        super().__init__()
+        self.flow = flow
+        self.losses = tuple(losses)
+        # Hidden in a tuple: the energy's tensors are no weights of ours.
+        self._energy = (energy,)
+        self.names = loss_names(losses)
+
+    def forward(
+        self, x: Tensor, log_p: Tensor | None, weights: Tensor | None, step: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The sum, and every term before weighting [losses] (nan where the weight is 0 and nothing was computed)."""
+        batch = Batch(x, log_p=log_p, weights=weights, step=step)
+        total, terms = x.new_zeros(()), []
+        for weight, loss in self.losses:
+            factor = float(weight(step)) if callable(weight) else float(weight)
+            if factor == 0:
+                terms.append(x.new_full((), torch.nan))
+                continue
+            value = loss(self.flow, batch, self._energy[0], generator)  # type: ignore[arg-type]
+            total = total + factor * value
+            terms.append(value.detach().to(total.dtype))
+        return total, torch.stack(terms)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step computed; ``ok`` is False if it was skipped because something was not finite."""
+
+    ok: bool
+    loss: float
+    gradient_norm: float
+    terms: dict[str, float]
+
+
+def update(
+    fabric: Fabric,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    clip_norm: float | None,
+    inputs: tuple,
+    agree: Callable[[bool], bool],
+) -> Outcome:
+    """Gradient, guard, clip, step. ``agree`` makes all processes skip what one of them must skip."""
+    optimizer.zero_grad(set_to_none=True)
+    total, terms = objective(*inputs)
+    fabric.backward(total)
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    # The only point at which the host waits for the device.
+    numbers = torch.cat([total.detach().view(1), norm.view(1).to(total), terms.view(-1)]).tolist()
+    loss, size = numbers[:2]
+    ok = not agree(not (np.isfinite(loss) and np.isfinite(size)))
+    if ok:
+        if clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+        optimizer.step()
+    return Outcome(ok, loss, size, dict(zip(objective.names, numbers[2:], strict=True)))
+
+
+def seed_step(seed: int, step: int, rank: int, generator: Generator) -> None:
+    """Derive all randomness of a step from (seed, step, process): a resumed run needs no remembered state.
+
+    The loss's own generator as well as the global ones, which dropout and the like draw from.
+    """
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint64)
+    generator.manual_seed(int(words[0] >> 1))
+    torch.manual_seed(int(words[1] >> 1))
+    np.random.seed(int(words[1] & 0xFFFFFFFF))  # noqa: NPY002
+    random.seed(int(words[1]))
+
+
+@torch.no_grad()
+def bad_rows(flow: nn.Module, x: Tensor, energy: Energy | None) -> list[int]:
+    """Rows of a batch to blame: their coordinates, density or energy is not finite. All, if none stands out."""
+    finite = x.flatten(1).isfinite().all(1)
+    try:
+        finite &= flow.log_prob(x).isfinite()  # type: ignore[operator]
+        if energy is not None:
+            finite &= energy(x).isfinite()
+    except Exception:  # noqa: S110 - a module that chokes on the batch has told us enough
+        pass
+    rows = (~finite).nonzero().flatten().tolist()
+    return rows or list(range(len(x)))
+
+
+def loss_names(losses: Sequence[tuple[Weight, Loss]]) -> tuple[str, ...]:
+    """A name for every loss: its function's, numbered where two agree.
+
+    >>> def nll(flow, batch, energy, generator): ...
+    >>> loss_names([(1.0, nll), (0.5, nll)])
+    ('nll', 'nll 2')
+    """
+    names: list[str] = []
+    for _, loss in losses:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        seen = sum(n.split(" ")[0] == name for n in names)
+        names.append(f"{name} {seen + 1}" if seen else name)
+    return tuple(names)
