@@ -1,0 +1,43 @@
+"""Analysis: ensembles in, small frozen results with uncertainties out. NumPy and SciPy only."""
+
+from molifold.analysis.acceptance import Acceptance, independence_acceptance
+from molifold.analysis.comparison import TorsionComparison, map_divergence, torsion_comparison
+from molifold.analysis.divergence import Divergence, compare
+from molifold.analysis.energies import EnergyComparison, energy_comparison, reduced_energy
+from molifold.analysis.free_energy import (
+    FreeEnergyDifference,
+    alanine_basins,
+    between,
+    free_energy_difference,
+    population,
+)
+from molifold.analysis.histograms import (
+    CircularHistogram,
+    Map,
+    circular_histogram,
+    jensen_shannon,
+    kl_divergence,
+    ramachandran,
+    total_variation,
+)
+from molifold.analysis.pareto import ParetoK, pareto_k
+from molifold.analysis.torsions import measure, most_multimodal, multimodality, named_torsions
+from molifold.analysis.uncertainty import Estimate
+from molifold.analysis.weights import (
+    EffectiveSampleSize,
+    effective_fraction_by_size,
+    effective_sample_size,
+    forward_effective_sample_size,
+    log_z,
+    reweighted_mean,
+)
+
+__all__ = [
+    "Acceptance", "CircularHistogram", "Divergence", "EffectiveSampleSize", "EnergyComparison", "Estimate",
+    "FreeEnergyDifference", "Map", "ParetoK", "TorsionComparison", "alanine_basins", "between", "circular_histogram",
+    "compare", "effective_fraction_by_size", "effective_sample_size", "energy_comparison",
+    "forward_effective_sample_size", "free_energy_difference", "independence_acceptance", "jensen_shannon",
+    "kl_divergence", "log_z", "map_divergence", "measure", "most_multimodal", "multimodality", "named_torsions",
+    "pareto_k", "population", "ramachandran", "reduced_energy", "reweighted_mean", "torsion_comparison",
+    "total_variation",
+]  # fmt: skip
