@@ -55,7 +55,7 @@ class Ladders:
         self.attempted = np.zeros(max(n - 1, 0), dtype=np.int64)
         self.accepted = np.zeros(max(n - 1, 0), dtype=np.int64)
         self.round_trips = np.zeros(n * copies, dtype=np.int64)
-        self._heading_down = np.zeros(n * copies, dtype=bool)
+        self._heading_down = self.level == n - 1
         self._turn = 0
         self._rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(2**31,))))
 
