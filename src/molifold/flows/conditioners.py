@@ -11,24 +11,37 @@ from torch import Tensor, nn
 
 from molifold.networks.graph import Graph
 from molifold.space import Space
-from molifold.transforms.coupling import circle_parameters, real_parameters
+from molifold.transforms.univariate import UNIVARIATE, parameter_count
 
 #: Harmonics in which a circle coordinate is shown to a network.
 HARMONICS = 2
 
+#: Kinds of coordinates an atom may carry, at most one of each; a rotation is shown to networks as its waves.
+KINDS = ("bond", "angle", "phase", "rotation")
 
-def _describe(known: Float[Tensor, "known batch"], reals: int) -> Float[Tensor, "features batch"]:
-    """Real coordinates as they are, circles as cosines and sines (harmonic by harmonic)."""
-    circles = known[reals:]
-    waves = [f(k * circles) for k in range(1, HARMONICS + 1) for f in (torch.cos, torch.sin)]
-    return torch.cat([known[:reals], *waves]) if len(circles) else known
+
+def _circles(space: Space) -> Bool[Tensor, " size"]:
+    return torch.tensor([s == "circle" for s in space.supports])
+
+
+def _moved(space: Space, mask: Bool[Tensor, " size"]) -> dict[str, Tensor]:
+    """Indices of the coordinates to transform, by support."""
+    index = {s: torch.tensor([i for i, t in enumerate(space.supports) if t == s and mask[i]]) for s in UNIVARIATE}
+    return {s: i for s, i in index.items() if len(i)}
+
+
+def _describe(known: Float[Tensor, "known batch"], plain: Tensor, circles: Tensor) -> Float[Tensor, "features batch"]:
+    """Plain coordinates as they are, then circles as cosines and sines, harmonic by harmonic."""
+    angle = known[circles]
+    waves = [f(k * angle) for k in range(1, HARMONICS + 1) for f in (torch.cos, torch.sin)]
+    return torch.cat([known[plain], *waves])
 
 
 class MLPConditioner(nn.Module):
     """Fully connected conditioner: the baseline that knows nothing of the molecule.
 
     Args:
-        space, mask, given: as in ``Coupling``; known real coordinates come before known circles in the space.
+        space, mask, given: as in ``Coupling``.
         hidden: widths of the hidden layers.
         bins: spline bins.
     """
@@ -43,50 +56,41 @@ class MLPConditioner(nn.Module):
         bins: int = 8,
     ) -> None:
         super().__init__()
-        circle = torch.tensor([s == "circle" for s in space.supports])
-        known = ~mask if given is None else given
-        self._known_reals = int((known & ~circle).sum())
-        known_circles = int((known & circle).sum())
-        self._reals, self._circles = int((mask & ~circle).sum()), int((mask & circle).sum())
-        self._bins = bins
-        widths = [self._known_reals + 2 * HARMONICS * known_circles, *hidden]
+        circle = _circles(space)[~mask if given is None else given]
+        self.register_buffer("_plain", (~circle).nonzero()[:, 0], persistent=False)
+        self.register_buffer("_circle", circle.nonzero()[:, 0], persistent=False)
+        self._shapes = {s: (len(i), parameter_count(s, bins)) for s, i in _moved(space, mask).items()}
+        widths = [int((~circle).sum() + 2 * HARMONICS * circle.sum()), *hidden]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        out = self._reals * real_parameters(bins) + self._circles * circle_parameters(bins)
-        self.head = nn.Linear(widths[-1], out)
+        self.head = nn.Linear(widths[-1], sum(n * p for n, p in self._shapes.values()))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, known: Float[Tensor, "known batch"]) -> tuple[Tensor, Tensor]:
-        """Parameters of the real and the circle coordinates in ``mask``."""
-        h = _describe(known, self._known_reals)
+    def forward(self, known: Float[Tensor, "known batch"]) -> dict[str, Float[Tensor, "n parameters batch"]]:
+        """Parameters of the coordinates in ``mask``, by support."""
+        h = _describe(known, self._plain, self._circle)
         for layer in self.hidden:
             h = F.silu(torch.addmm(layer.bias[:, None], layer.weight, h))  # type: ignore[index,arg-type]
         raw = torch.addmm(self.head.bias[:, None], self.head.weight, h)
-        split = self._reals * real_parameters(self._bins)
-        batch = known.shape[1]
-        return (
-            raw[:split].view(self._reals, real_parameters(self._bins), batch),
-            raw[split:].view(self._circles, circle_parameters(self._bins), batch),
-        )
+        parts = raw.split([n * p for n, p in self._shapes.values()])
+        return {s: part.view(*shape, -1) for (s, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
 
 class GraphConditioner(nn.Module):
     """Known coordinates sit on their atoms, messages pass over the molecular graph, unknown ones read their atoms.
 
-    Only atoms that carry a known or an unknown coordinate take part. All weights are shared over atoms (what differs between
-    two atoms is their static features), so the same parameters serve another molecule.
+    Only atoms that carry a known or an unknown coordinate take part. All weights are shared over atoms (what differs
+    between two atoms is their static features), so the same parameters serve another molecule.
 
     Args:
-        space, mask, given: as in ``Coupling``; real coordinates come before circles.
+        space, mask, given: as in ``Coupling``.
         atoms: atom that carries each coordinate.
-        kinds: small integer per coordinate: 0 bond, 1 angle, 2 stiff phase, 3 rotation; one slot of an atom each.
+        kinds: index into ``KINDS`` of each coordinate.
         graph: of the molecule.
-        network: ``network(features=..., static=...) -> nn.Module`` builds the network; its output has ``channels``.
+        network: ``network(features=..., static=...)`` builds the network; its output has ``channels``.
         channels: width of the network's output.
         bins: spline bins.
     """
-
-    KINDS = 4
 
     def __init__(
         self,
@@ -102,54 +106,48 @@ class GraphConditioner(nn.Module):
         bins: int = 8,
     ) -> None:
         super().__init__()
-        circle = torch.tensor([s == "circle" for s in space.supports])
-        known = ~mask if given is None else given
-        nodes = sorted({a for a, used in zip(atoms, (mask | known).tolist(), strict=True) if used})
-        row = torch.tensor([nodes.index(a) if a in nodes else -1 for a in atoms])
-        kind = torch.tensor(list(kinds))
-        self._nodes, self._bins, self._channels = len(nodes), bins, channels
-        self._known_reals = int((known & ~circle).sum())
-        # Where each known feature lands in [nodes x slots]; circles land once per wave.
-        slots = [(row[i], int(kind[i])) for i in (known & ~circle).nonzero()[:, 0].tolist()]
-        waves = 2 * HARMONICS
-        circles = (known & circle).nonzero()[:, 0].tolist()
-        slots += [(row[i], self.KINDS - 1 + w) for w in range(waves) for i in circles]
-        width = self.KINDS - 1 + waves
-        place = torch.full((self._nodes * width,), len(slots))
-        for i, (r, s) in enumerate(slots):
-            place[int(r) * width + s] = i
+        given = ~mask if given is None else given
+        nodes = sorted({a for a, used in zip(atoms, (mask | given).tolist(), strict=True) if used})
+        row = {a: i for i, a in enumerate(nodes)}
+        circle = _circles(space)[given]
+        self.register_buffer("_plain", (~circle).nonzero()[:, 0], persistent=False)
+        self.register_buffer("_circle", circle.nonzero()[:, 0], persistent=False)
+        # Where each known feature lands in [slots x nodes]: one slot per plain kind, then one per wave of a rotation.
+        seen = given.nonzero()[:, 0]
+        waves = len(KINDS) - 1 + torch.arange(2 * HARMONICS)
+        landing = [kinds[i] * len(nodes) + row[atoms[i]] for i in seen[~circle].tolist()]
+        landing += [int(w) * len(nodes) + row[atoms[i]] for w in waves for i in seen[circle].tolist()]
+        self._width = len(KINDS) - 1 + 2 * HARMONICS
+        place = torch.full((self._width * len(nodes),), len(landing))
+        place[torch.tensor(landing)] = torch.arange(len(landing))
         self.register_buffer("_place", place, persistent=False)
-        self._width = width
-        flags = torch.zeros(self._nodes, 2 * self.KINDS)
-        for i in (mask | known).nonzero()[:, 0].tolist():
-            flags[row[i], int(kind[i]) + (self.KINDS if mask[i] else 0)] = 1.0
-        static = graph.subgraph(nodes).with_nodes(flags)
-        self.register_buffer("_static", static.nodes, persistent=False)
-        self.register_buffer("_hops", static.hops, persistent=False)
-        self.network = network(features=width, static=static.nodes.shape[1])
-        for name, part, size in (
-            ("real", mask & ~circle, real_parameters(bins)),
-            ("circle", mask & circle, circle_parameters(bins)),
-        ):
-            index = part.nonzero()[:, 0]
-            self.register_buffer(f"_{name}_row", row[index], persistent=False)
-            self.register_buffer(f"_{name}_kind", kind[index], persistent=False)
-            weight = nn.Parameter(torch.zeros(self.KINDS, size, channels))
-            self.register_parameter(f"{name}_weight", weight)
-            self.register_parameter(f"{name}_bias", nn.Parameter(torch.zeros(self.KINDS, size)))
-        self.static_head = nn.Linear(static.nodes.shape[1], channels)
+        flags = torch.zeros(len(nodes), 2 * len(KINDS))
+        for i in (mask | given).nonzero()[:, 0].tolist():
+            flags[row[atoms[i]], kinds[i] + (len(KINDS) if mask[i] else 0)] = 1.0
+        part = graph.subgraph(nodes).with_nodes(flags)
+        self.register_buffer("_static", part.nodes, persistent=False)
+        self.register_buffer("_hops", part.hops, persistent=False)
+        static = part.nodes.shape[1]
+        self.network = network(features=self._width, static=static)
+        self.gain = nn.Linear(static, channels)
+        self.heads = nn.ParameterDict()
+        self._moved = _moved(space, mask)
+        for support, index in self._moved.items():
+            self.register_buffer(f"_{support}_row", torch.tensor([row[atoms[i]] for i in index]), persistent=False)
+            self.register_buffer(f"_{support}_kind", torch.tensor([kinds[i] for i in index]), persistent=False)
+            # One head per kind of coordinate; the last column is the bias.
+            self.heads[support] = nn.Parameter(torch.zeros(len(KINDS), parameter_count(support, bins), channels + 1))
 
-    def forward(self, known: Float[Tensor, "known batch"]) -> tuple[Tensor, Tensor]:
-        """Parameters of the real and the circle coordinates in ``mask``."""
+    def forward(self, known: Float[Tensor, "known batch"]) -> dict[str, Float[Tensor, "n parameters batch"]]:
+        """Parameters of the coordinates in ``mask``, by support."""
         batch = known.shape[1]
-        described = _describe(known, self._known_reals)
+        described = _describe(known, self._plain, self._circle)
         padded = torch.cat([described, described.new_zeros(1, batch)])
-        features = padded[self._place].view(self._nodes, self._width, batch).permute(2, 0, 1)
-        h = self.network(features, Graph(self._static, self._hops)) * (1 + self.static_head(self._static))
-        h = h.permute(1, 2, 0)  # nodes, channels, batch
-        return self._head("real", h), self._head("circle", h)
+        features = padded[self._place].view(self._width, -1, batch).permute(2, 1, 0)
+        h = self.network(features, Graph(self._static, self._hops)) * (1 + self.gain(self._static))
+        h = h.permute(1, 2, 0)
+        return {support: self._read(support, h) for support in self._moved}
 
-    def _head(self, name: str, h: Float[Tensor, "nodes channels batch"]) -> Tensor:
-        row, kind = getattr(self, f"_{name}_row"), getattr(self, f"_{name}_kind")
-        weight, bias = getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias")
-        return torch.baddbmm(bias[kind][:, :, None], weight[kind], h[row])
+    def _read(self, support: str, h: Float[Tensor, "atoms channels batch"]) -> Float[Tensor, "n parameters batch"]:
+        head = self.heads[support][getattr(self, f"_{support}_kind")]
+        return torch.baddbmm(head[:, :, -1:], head[:, :, :-1], h[getattr(self, f"_{support}_row")])

@@ -68,11 +68,18 @@ class GraphAttention(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch atoms channels"], graph: Graph) -> Tensor:
         """New features of every atom (before the output layer where ``out`` is None)."""
-        static = self.static_in(graph.nodes)
-        h = F.silu(self.features_in(features) + static)
+        static = self.static_in(graph.nodes).T[:, :, None]
+        h = F.silu(_linear(self.features_in, features.permute(2, 1, 0)) + static)
         for layer in self.layers:
             h = layer(h, static, graph.hops)
-        return h if self.out is None else self.out(h)
+        return (h if self.out is None else _linear(self.out, h)).permute(2, 1, 0)
+
+
+def _linear(layer: nn.Linear, h: Float[Tensor, "channels atoms batch"]) -> Float[Tensor, "out atoms batch"]:
+    """A linear layer in the memory order of this file: channels first, batch last, one large matrix product."""
+    flat = h.reshape(h.shape[0], -1)
+    product = layer.weight @ flat if layer.bias is None else torch.addmm(layer.bias[:, None], layer.weight, flat)
+    return product.view(-1, *h.shape[1:])
 
 
 class _Layer(nn.Module):
@@ -86,18 +93,26 @@ class _Layer(nn.Module):
         self.update = nn.Linear(channels, channels)
         self.mix = nn.Linear(channels, channels)
 
-    def _attention(self, h: Tensor, hops: Tensor) -> Float[Tensor, "... heads atoms atoms"]:
-        target, source = self.query_score(h).transpose(-1, -2), self.key_score(h).transpose(-1, -2)
-        scores = target[..., :, None] + source[..., None, :] + self.hop_bias[hops].permute(2, 0, 1)
-        scores = F.leaky_relu(scores, 0.2)
+    def _attention(self, h: Float[Tensor, "channels atoms batch"], hops: Tensor) -> Tensor:
+        """Coefficients [heads, atoms, atoms, batch]: how much atom i takes from atom j."""
+        target, source = _linear(self.query_score, h), _linear(self.key_score, h)
+        bias = self.hop_bias[hops].permute(2, 0, 1)[..., None]
+        scores = F.leaky_relu(target[:, :, None] + source[:, None] + bias, 0.2)
         if self.max_hops is not None:
-            scores = scores.masked_fill(hops > self.max_hops, float("-inf"))
-        return torch.softmax(scores, dim=-1)
+            scores = scores.masked_fill((hops > self.max_hops)[None, :, :, None], float("-inf"))
+        return torch.softmax(scores, dim=2)
 
-    def forward(self, h: Float[Tensor, "batch atoms channels"], static: Tensor, hops: Tensor) -> Tensor:
-        batch, atoms, channels = h.shape
-        value = self.value(h).view(batch, atoms, self.heads, channels // self.heads)
-        attention = self._attention(self.value(h) if self.dynamic else static, hops)
-        gathered = (attention @ value.transpose(1, 2)).transpose(1, 2).reshape(batch, atoms, channels)
-        h = h + gathered
-        return h + self.mix(F.silu(self.update(h)))
+    def forward(
+        self, h: Float[Tensor, "channels atoms batch"], static: Float[Tensor, "channels atoms 1"], hops: Tensor
+    ) -> Float[Tensor, "channels atoms batch"]:
+        channels, atoms, batch = h.shape
+        value = _linear(self.value, h)
+        split = value.view(self.heads, -1, atoms, batch)
+        if self.dynamic:
+            alpha = self._attention(value, hops).permute(3, 0, 1, 2)
+            gathered = (alpha @ split.permute(3, 0, 2, 1)).permute(1, 3, 2, 0)
+        else:
+            alpha = self._attention(static, hops)[..., 0]
+            gathered = alpha[:, None] @ split
+        h = h + gathered.reshape(channels, atoms, batch)
+        return h + _linear(self.mix, F.silu(_linear(self.update, h)))
