@@ -35,7 +35,8 @@ def test_a_perfect_model_has_ratio_one():
 def test_a_shifted_model_stands_above_the_floor():
     model, reference = ensemble(60_000, 0, shift=0.1), ensemble(150_000, 1)
     kl, jsd = (map_divergence(model, reference, measure=m) for m in ("kl", "jsd"))
-    assert kl.ratio > 1.5 and kl.value > kl.floor_high
+    assert kl.ratio > 1.5
+    assert kl.value > kl.floor_high
     assert jsd.ratio > kl.ratio  # not diluted by bins that one side never visited
     with pytest.raises(ValueError, match="measure: got 'tv'"):
         map_divergence(model, reference, measure="tv")
@@ -52,23 +53,25 @@ def test_reweighting_a_wrong_model_brings_it_to_the_floor_at_its_effective_size(
     fixed = compare(as_cells(model), as_cells(reference), log_w=log_w, **options)
     w = np.exp(log_w)
     assert raw.ratio > 5
-    assert fixed.ratio == pytest.approx(1, abs=4 * fixed.ratio_error) and fixed.ratio_error < 0.5
+    assert fixed.ratio == pytest.approx(1, abs=4 * fixed.ratio_error)
+    assert fixed.ratio_error < 0.5
     assert fixed.size == int(min(50_000, w.sum() ** 2 / (w**2).sum()))
 
 
 def test_the_floor_is_fair_to_weighted_frames_in_a_map():
+    # As in a molecule, most of the spread of the weights comes from coordinates that the map does not show.
     rng = np.random.default_rng(3)
     n = 60_000
-    columns = {"phi": rng.vonmises(0, 3, n), "psi": rng.vonmises(0, 3, n)}
-    log_w = sum(2 * np.cos(c) for c in columns.values())  # towards concentration 5
-    target = {"phi": rng.vonmises(0, 5, 2 * n), "psi": rng.vonmises(0, 5, 2 * n)}
+    columns = {"phi": rng.vonmises(0.0, 5, n), "psi": rng.vonmises(0, 5, n)}
+    log_w = 5 * (np.cos(columns["phi"] - 0.15) - np.cos(columns["phi"])) + rng.normal(0, 0.8, n)
+    target = {"phi": rng.vonmises(0.15, 5, 2 * n), "psi": rng.vonmises(0, 5, 2 * n)}
     reference = Ensemble(ATOM, np.zeros((2 * n, 1, 3)), columns=target)
     model = Ensemble(ATOM, np.zeros((n, 1, 3)), columns=columns)
-    assert map_divergence(model, reference).ratio > 2
+    assert map_divergence(model, reference).ratio > 1.4
     jsd = map_divergence(model, reference, log_w=log_w, measure="jsd")
-    assert abs(jsd.ratio - 1) < 0.1
+    assert abs(jsd.ratio - 1) < 0.15
     # more frames than their effective number fill more of the bins of the tail, which epsilon then does not charge
-    assert 0.7 < map_divergence(model, reference, log_w=log_w).ratio < 1.1
+    assert 0.6 < map_divergence(model, reference, log_w=log_w).ratio < 1.15
 
 
 def test_both_sides_are_matched_at_half_the_reference_when_that_is_smaller():
@@ -133,7 +136,8 @@ def test_energies_overlap_after_reweighting_and_clashes_are_counted():
     known = Ensemble(ATOM, np.zeros((len(v), 1, 3)), log_p=-v)
     e = energy_comparison(made, known, log_w=log_w)
     assert e.outside == pytest.approx(401 / 40_000, rel=0.2)
-    assert e.raw_variation.ratio > 5 and e.reweighted_variation.ratio < 2
+    assert e.raw_variation.ratio > 5
+    assert e.reweighted_variation.ratio < 2
     assert abs(e.reweighted_mean.value - 30) < 4 * e.reweighted_mean.error
     assert 30 in e.reference_mean or abs(e.reference_mean.value - 30) < 4 * e.reference_mean.error
 

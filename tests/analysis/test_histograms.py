@@ -31,7 +31,8 @@ def test_histogram_of_a_von_mises_mixture_is_its_integral_over_bins():
     seen = h.error > 0
     z = (h.density - exact)[seen] / h.error[seen]
     assert (h.density * np.diff(h.edges)).sum() == pytest.approx(1)
-    assert np.abs(z[exact[seen] > 1e-3]).max() < 4.5 and 0.7 < z[exact[seen] > 1e-3].std() < 1.4
+    assert np.abs(z[exact[seen] > 1e-3]).max() < 4.5
+    assert 0.7 < z[exact[seen] > 1e-3].std() < 1.4
 
 
 def test_weights_turn_a_uniform_angle_into_the_mixture():
@@ -98,6 +99,7 @@ def test_map_is_the_outer_product_of_independent_angles_and_keeps_its_axes():
     m = ramachandran(Ensemble(ATOM, np.zeros((n, 1, 3)), columns=angles), bins=32)
     p, q = (np.histogram(angles[k], 32, range=(-np.pi, np.pi), density=True)[0] for k in ("phi", "psi"))
     assert np.abs(m.density - np.outer(p, q)).max() < 0.02
-    assert m.free_energy.min() == 0 and np.isinf(m.free_energy[m.density == 0]).all()
+    assert m.free_energy.min() == 0
+    assert np.isinf(m.free_energy[m.density == 0]).all()
     area = (2 * np.pi / 32) ** 2
     assert m.density.sum() * area == pytest.approx(1)

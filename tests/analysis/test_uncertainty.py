@@ -87,7 +87,9 @@ def test_jackknife_and_bootstrap_of_a_mean_are_the_textbook_error():
 
 def test_one_frame_has_no_error_bar():
     e = estimate(np.array([[2.0, 1.0]]), mean)
-    assert e.value == 2 and np.isnan(e.error) and (e.low, e.high) == (-np.inf, np.inf)
+    assert e.value == 2
+    assert np.isnan(e.error)
+    assert (e.low, e.high) == (-np.inf, np.inf)
 
 
 @pytest.mark.parametrize("correlated", [False, True])

@@ -67,7 +67,9 @@ def test_clipping_cuts_the_top_fraction_as_ta_bg_and_is_printed_beside():
     log_w = np.zeros(50_000)
     log_w[7] = 12.0
     e = effective_sample_size(log_w)
-    assert e.fraction < 0.15 and e.clipped_fraction == 1.0 and "clipped: 100.00 %" in repr(e)
+    assert e.fraction < 0.15
+    assert e.clipped_fraction == 1.0
+    assert "clipped: 100.00 %" in repr(e)
     assert e.max_weight == pytest.approx(np.exp(12) / (np.exp(12) + 49_999))
     # int(n * clip) > 1 is TA-BG's condition
     assert (clipped(log_w[:15_000]) == log_w[:15_000]).all()

@@ -21,7 +21,7 @@ from molifold.analysis.histograms import (
     total_variation,
 )
 from molifold.analysis.pareto import ParetoK, pareto_k
-from molifold.analysis.torsions import measure, most_multimodal, multimodality, named_torsions
+from molifold.analysis.torsions import measure, multimodality, named_torsions, ramachandran_pairs
 from molifold.analysis.uncertainty import Estimate
 from molifold.analysis.weights import (
     EffectiveSampleSize,
@@ -37,7 +37,7 @@ __all__ = [
     "FreeEnergyDifference", "Map", "ParetoK", "TorsionComparison", "alanine_basins", "between", "circular_histogram",
     "compare", "effective_fraction_by_size", "effective_sample_size", "energy_comparison",
     "forward_effective_sample_size", "free_energy_difference", "independence_acceptance", "jensen_shannon",
-    "kl_divergence", "log_z", "map_divergence", "measure", "most_multimodal", "multimodality", "named_torsions",
-    "pareto_k", "population", "ramachandran", "reduced_energy", "reweighted_mean", "torsion_comparison",
-    "total_variation",
+    "kl_divergence", "log_z", "map_divergence", "measure", "multimodality", "named_torsions",
+    "pareto_k", "population", "ramachandran", "ramachandran_pairs", "reduced_energy", "reweighted_mean",
+    "torsion_comparison", "total_variation",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from molifold.analysis.divergence import Divergence, compare
+from molifold.analysis.divergence import Divergence, Measure, compare
 from molifold.analysis.histograms import (
     BINS,
     EPSILON,
@@ -146,7 +146,10 @@ def map_divergence(
     KL(reference || model) (nats) ... +- ..., floor ... +- ... (ratio ... +- ...; n = 4000 on each side)
     """
     kl = partial(kl_divergence, area=(2 * np.pi / bins) ** 2, epsilon=epsilon)
-    measures = {"kl": (kl, "KL(reference || model) (nats)"), "jsd": (jensen_shannon, "JSD (bits)")}
+    measures: dict[str, tuple[Measure, str]] = {
+        "kl": (kl, "KL(reference || model) (nats)"),
+        "jsd": (jensen_shannon, "JSD (bits)"),
+    }
     if measure not in measures:
         raise ValueError(f"measure: got {measure!r}, expected one of {', '.join(measures)}")
     function, label = measures[measure]

@@ -6,7 +6,8 @@ one number alone says nothing. Here both numbers come from the same estimator at
 1. The reference is cut in blocks (whole trajectories, or long runs in time). Blocks are dealt at random into halves
    A and B, ``splits`` times. Each half is thinned evenly in time to n frames.
 2. The model enters with as many frames as have a Kish effective sample size of n. ``n = min(frames / 2, ESS)``, so
-   neither side is compared at a size that the other does not have.
+   neither side is compared at a size that the other does not have. (Kish's size is the right one as far as the weights
+   do not depend on the histogrammed coordinate itself: most of their spread comes from the other coordinates.)
 3. ``value`` is the mean over splits of ``(d(A, model) + d(B, model)) / 2``, ``floor`` that of
    ``(d(A, B) + d(B, A)) / 2``.
 

@@ -12,43 +12,65 @@ from numpy import ndarray
 from molifold import geometry
 from molifold.ensemble import Ensemble
 from molifold.molecule import Molecule
+from molifold.topology import Quadruple, rotatable_torsions
 
 #: Frames that are read from a memory map at a time (about 70 MB for 100 atoms).
 CHUNK = 32_768
+#: In the order in which they are shown.
+BACKBONE = ("phi", "psi", "omega")
 
 
-def named_torsions(molecule: Molecule) -> dict[str, tuple[int, int, int, int]]:
-    """Every rotatable torsion by name, backbone first.
+def named_torsions(molecule: Molecule) -> dict[str, Quadruple]:
+    """One torsion of every rotatable bond, backbone first, under names that can be columns.
 
-    A backbone angle is ``phi``, ``psi``, ``omega`` (``phi_1``, ``phi_2`` ... along the chain where there are several);
-    any other rotatable bond is named by its four atoms.
+    The names of ``topology.rotatable_torsions`` with anything but letters and digits turned into ``_``;
+    the residue is left out where it is not needed: ``phi``, ``psi``, but ``phi_ALA2``, ``phi_ALA3`` in a longer chain.
 
-    >>> butane = Molecule(elements=("C",) * 4, bonds=((0, 1), (1, 2), (2, 3)))
-    >>> named_torsions(butane)
-    {'C1_C2_C3_C4': (0, 1, 2, 3)}
+    >>> list(named_torsions(Molecule.from_sequence("A")))
+    ['phi', 'psi', 'omega_ALA2', 'omega_NME3', 'ACE1_CH3_ACE1_C', 'ALA2_CA_ALA2_CB', 'NME3_N_NME3_C']
     """
-    from molifold.topology import backbone_torsions, rotatable_torsions
-
-    found: dict[str, tuple[int, int, int, int]] = {}
-    for name, rows in backbone_torsions(molecule).items():
-        for i, row in enumerate(rows):
-            found[f"{name}_{i + 1}" if len(rows) > 1 else name] = _quadruple(row)
-    axes = {frozenset(q[1:3]) for q in found.values()}
-    for row in rotatable_torsions(molecule):
-        q = _quadruple(row)
-        if frozenset(q[1:3]) in axes:
-            continue
-        name = re.sub(r"\W", "", "_".join(molecule.atom_names[i] for i in q))
-        # Two residues may use the same atom names; column names start with a letter (see ``molifold.store``).
-        name = name if name not in found else f"{name}_{molecule.residue_ids[q[1]]}"
-        name = name if name[:1].isalpha() else f"torsion_{name}"
-        found[name if name not in found else "torsion_" + "_".join(map(str, q))] = q
-    return found
+    kinds = [name.split()[0] for name in rotatable_torsions(molecule)]
+    found: dict[str, Quadruple] = {}
+    for name, quadruple in rotatable_torsions(molecule).items():
+        kind = name.split()[0]
+        short = kind if kind in BACKBONE and kinds.count(kind) == 1 else re.sub(r"\W+", "_", name).strip("_")
+        short = short if short[:1].isalpha() else f"torsion_{short}"
+        found[short if short not in found else f"{short}_{'_'.join(map(str, quadruple))}"] = quadruple
+    rank = {kind: i for i, kind in enumerate(BACKBONE)}
+    return dict(sorted(found.items(), key=lambda item: rank.get(item[0].split("_")[0], len(rank))))
 
 
-def _quadruple(row: Sequence[int]) -> tuple[int, int, int, int]:
-    a, b, c, d = (int(i) for i in row)
-    return a, b, c, d
+def ramachandran_pairs(ensemble: Ensemble) -> tuple[tuple[str, str], ...]:
+    """The pairs of torsions worth a map: (phi, psi) of every residue that has both, else the two that vary most.
+
+    "Vary most" is the share of frames outside the main mode; rotors of hydrogens alone (methyl) come last. Empty for a
+    molecule with fewer than two torsions.
+
+    Args:
+        ensemble: conformations; torsions are measured where they are no columns yet.
+
+    >>> x = np.random.default_rng(0).normal(size=(4, 22, 3))
+    >>> ramachandran_pairs(Ensemble(Molecule.from_sequence("A"), x))
+    (('phi', 'psi'),)
+    """
+    known = named_torsions(ensemble.molecule)
+    pairs = [(name, name.replace("phi", "psi", 1)) for name in known if name.split("_")[0] == "phi"]
+    pairs = [pair for pair in pairs if pair[1] in known]
+    if pairs:
+        return tuple(pairs)
+    if len(known) < 2:
+        return ()
+    ensemble = measure(ensemble)
+    dull = {name: _turns_hydrogens_only(ensemble.molecule, q) for name, q in known.items()}
+    best = sorted(known, key=lambda name: (dull[name], -multimodality(ensemble.columns[name])))[:2]
+    first, second = (name for name in known if name in best)
+    return ((first, second),)
+
+
+def _turns_hydrogens_only(molecule: Molecule, quadruple: Quadruple) -> bool:
+    _, b, c, _ = quadruple
+    ends = [{molecule.elements[i] for i in molecule.neighbors[end] if i not in (b, c)} for end in (b, c)]
+    return {"H"} in ends
 
 
 def measure(ensemble: Ensemble, *, names: Sequence[str] | None = None, chunk: int = CHUNK) -> Ensemble:
@@ -67,7 +89,7 @@ def measure(ensemble: Ensemble, *, names: Sequence[str] | None = None, chunk: in
 
     >>> x = np.array([[[1.0, 0, 0], [0, 0, 0], [0, 0, 1.0], [0, 1.0, 1.0]]])
     >>> butane = Molecule(elements=("C",) * 4, bonds=((0, 1), (1, 2), (2, 3)))
-    >>> measure(Ensemble(butane, x)).columns["C1_C2_C3_C4"]
+    >>> measure(Ensemble(butane, x)).columns["C2_C3"]
     array([1.5707964], dtype=float32)
     """
     if names is not None and all(name in ensemble.columns for name in names):
@@ -111,16 +133,3 @@ def multimodality(angle: Float[ndarray, " frames"], *, bins: int = 72, width: fl
     right = bins // 2 + int(np.argmax(np.append(rising[bins // 2 :], True)))
     left = bins // 2 - int(np.argmax(np.append(~rising[: bins // 2][::-1], True)))
     return float(1 - counts[left : right + 1].sum() / counts.sum())
-
-
-def most_multimodal(ensemble: Ensemble, names: Sequence[str], *, count: int = 2) -> tuple[str, ...]:
-    """The ``count`` torsions of ``names`` with the most frames outside their main mode, in the order of ``names``.
-
-    >>> angles = {"a": np.zeros(6), "b": np.array([0, 0, 0, 2, 2, 2.0]), "c": np.array([0, 0, 2, 2, -2, -2.0])}
-    >>> e = Ensemble(Molecule(elements=("X",)), np.zeros((6, 1, 3)), columns=angles)
-    >>> most_multimodal(e, ["a", "b", "c"])
-    ('b', 'c')
-    """
-    score = {name: multimodality(ensemble.columns[name]) for name in names}
-    best = sorted(names, key=lambda name: -score[name])[:count]
-    return tuple(name for name in names if name in best)
