@@ -2,7 +2,19 @@
 
 from molifold.data.examples import example, examples
 from molifold.data.export import write
+from molifold.data.sources import convert, load
 from molifold.data.structure import structure
 from molifold.data.system import System, from_force_field, from_prmtop, from_xml
 
-__all__ = ["System", "example", "examples", "from_force_field", "from_prmtop", "from_xml", "structure", "write"]
+__all__ = [
+    "System",
+    "convert",
+    "example",
+    "examples",
+    "from_force_field",
+    "from_prmtop",
+    "from_xml",
+    "load",
+    "structure",
+    "write",
+]
