@@ -1,7 +1,8 @@
 """Energies and forces of blocks of conformations, one conformation per SIMD lane: the CPU engine.
 
-Layout. A block is an array ``[atoms, 3, lanes]`` (nm), C-contiguous, with ``lanes = simd.lanes(dtype)`` conformations: 16 in
-float32, 8 in float64. A lane never sees another lane, so unused lanes may hold copies of anything finite.
+Layout. A block is an array ``[atoms, 3, lanes]`` (nm), C-contiguous, with ``lanes = simd.lanes(dtype)``
+conformations: 16 in float32, 8 in float64. A lane never sees another lane, so unused lanes may hold copies of
+anything finite.
 
 Inside your own numba function (an integrator, say) evaluate a block with
 
@@ -13,20 +14,22 @@ Inside your own numba function (an integrator, say) evaluate a block with
 - ``f [atoms, 3, lanes]``: overwritten with forces, kJ/mol/nm;
 - ``scratch [scratch_rows(p, atoms), lanes]``: any content; one per thread.
 
-It allocates nothing and holds no state. ``pack`` and ``unpack`` change ``[batch, atoms, 3]`` to blocks and back. Decorate the
-calling function with ``njit(cache=True, nogil=True, error_model="numpy")``: the first compilation takes several seconds,
-later starts load it from disk.
+It allocates nothing and holds no state. ``pack`` and ``unpack`` change ``[batch, atoms, 3]`` to blocks and back.
+Decorate the calling function with ``njit(cache=True, nogil=True, error_model="numpy")``: the first compilation takes
+several seconds, later starts load it from disk.
 
 >>> import numpy as np
 >>> from molifold.energies.parameters import cast, empty
->>> p = cast(empty(2)._replace(bond_atoms=np.array([[0, 1]]), bond_length=np.array([0.1]), bond_k=np.array([200.0])), "float64")
+>>> bond = {"bond_atoms": np.array([[0, 1]]), "bond_length": np.array([0.1]), "bond_k": np.array([200.0])}
+>>> p = cast(empty(2)._replace(**bond), "float64")
 >>> x = np.array([[[0.0, 0, 0], [0.2, 0, 0]]])
 >>> u, f = energy_forces(x, p)
 >>> u.round(6), f[0, 0].round(6)
 (array([1.]), array([20.,  0.,  0.]))
 """
 
-# Numba functions; the annotated function at the end is the one for ordinary Python.
+# Numba functions, which numba types; the annotated function at the end is the one for ordinary Python.
+# mypy: allow-untyped-defs
 # ruff: noqa: ANN001, ANN201, ANN202
 from __future__ import annotations
 
@@ -66,8 +69,7 @@ def energy_forces_block(x, p, u, f, scratch):
 
 @njit
 def pack(x, first, block):
-    """Copy conformations ``first``, ``first + 1``, ... of ``x [batch, atoms, 3]`` into the lanes of a block; the last one
-    fills what is left."""
+    """Copy conformations from ``first`` on of ``x [batch, atoms, 3]`` into a block; the last one fills what is left."""
     for lane in range(block.shape[2]):
         k = min(first + lane, x.shape[0] - 1)
         for i in range(block.shape[0]):

@@ -1,6 +1,7 @@
 """Bonds, angles, torsions and CMAP of one block of conformations (see ``kernels`` for the layout)."""
 
-# Numba functions: every vector argument is a simd.Vector, one lane per conformation.
+# Numba functions: every vector argument is a simd.Vector, one lane per conformation; numba, not mypy, types them.
+# mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN202
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from numba import njit
 
 from molifold.energies.simd import angle, load, rsqrt, splat, sqrt, store, where_less
 
-#: Squared lengths (nm^2) and areas (nm^4) are kept above this, so that coinciding atoms give finite energies and forces.
+#: Squared lengths (nm^2) and areas (nm^4) are kept above this, so that coinciding atoms give finite energies and
+#: forces.
 TINY = 1e-20
 
 
@@ -164,7 +166,10 @@ def cmaps(x, p, f, scratch):
         i_, j_, k_, m_ = p.cmap_atoms[n, 4], p.cmap_atoms[n, 5], p.cmap_atoms[n, 6], p.cmap_atoms[n, 7]
         cosine, sine, c1, c2, scale1, scale2, s, t = torsion(x, i, j, k, m)
         cosine_, sine_, c1_, c2_, scale1_, scale2_, s_, t_ = torsion(x, i_, j_, k_, m_)
-        phi, psi = angle(where_less(sine, 0.0, -sine, sine), cosine), angle(where_less(sine_, 0.0, -sine_, sine_), cosine_)
+        phi, psi = (
+            angle(where_less(sine, 0.0, -sine, sine), cosine),
+            angle(where_less(sine_, 0.0, -sine_, sine_), cosine_),
+        )
         store(scratch, 0, where_less(sine, 0.0, -phi, phi))
         store(scratch, 1, where_less(sine_, 0.0, -psi, psi))
         bicubic(p, n, scratch)

@@ -1,6 +1,7 @@
 """Lennard-Jones, Coulomb and generalised Born of one block of conformations (see ``kernels`` for the layout)."""
 
-# Numba functions: every vector argument is a simd.Vector, one lane per conformation.
+# Numba functions: every vector argument is a simd.Vector, one lane per conformation; numba, not mypy, types them.
+# mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN202
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def lennard_jones_coulomb(p, n, r2, inverse):
 
 @njit(forceinline=True)
 def descreen(inner, scaled, engulfed, r, inverse):
-    """Part of the Born integral of an atom of radius ``inner`` that a sphere ``scaled`` at ``r`` fills, and its slope."""
+    """Born integral, and its slope, of an atom of radius ``inner`` over a sphere of radius ``scaled`` at ``r``."""
     upper = r + scaled
     gap = r - scaled
     distance = where_less(gap, 0.0, -gap, gap)
@@ -53,8 +54,8 @@ def descreen(inner, scaled, engulfed, r, inverse):
     s2 = scaled * scaled * inverse
     value = v - u + 0.25 * (r - s2) * squares + logarithm
     slope = 0.25 * (1.0 + s2 * inverse) * squares - logarithm * inverse
-    # An atom wholly inside the sphere: GBSAOBCForce adds a correction, the custom forms do not (but then their slope has
-    # a term from the lower limit).
+    # An atom wholly inside the sphere: GBSAOBCForce adds a correction, the custom forms do not (but then their slope
+    # has a term from the lower limit).
     if engulfed != 0.0:
         value = value + where_less(gap, -inner, 2.0 / inner - 2.0 * v, 0.0)
     else:
@@ -94,9 +95,9 @@ def pairs_vacuum(x, p, f):
     return u
 
 
-# Generalised Born needs three passes over the pairs (integrals; energy and its slope in the Born radii; forces). Rows of
-# scratch: 0 to 3 are free; then per atom the integral (later K = dE/dI), Born radius, 1/radius, dB/dI, W = dE/dB; then
-# per pair the radial slope over r, and the slopes over r of the integrals of i and of j.
+# Generalised Born needs three passes over the pairs (integrals; energy and its slope in the Born radii; forces). Rows
+# of scratch: 0 to 3 are free; then per atom the integral (later K = dE/dI), Born radius, 1/radius, dB/dI, W = dE/dB;
+# then per pair the radial slope over r, and the slopes over r of the integrals of i and of j.
 PER_ATOM, PER_PAIR, FREE = 5, 3, 4
 
 

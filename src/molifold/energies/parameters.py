@@ -1,7 +1,7 @@
 """The numbers of a force field as flat arrays: what every evaluation path (numba kernel, torch) reads.
 
-A term that a System lacks is an empty array. Units: nm, kJ/mol, radians, elementary charges. "pairs" counts all pairs of
-atoms i < j in row-major order: (0, 1), (0, 2), ..., (1, 2), ...
+A term that a System lacks is an empty array. Units: nm, kJ/mol, radians, elementary charges. "pairs" counts all pairs
+of atoms i < j in row-major order: (0, 1), (0, 2), ..., (1, 2), ...
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Parameters(NamedTuple):
     Bonds and angles are harmonic, ``k (r - r0)^2 / 2``. All torsion potentials are Fourier series in one form,
     ``sum_n cos_n cos(n phi) + sin_n sin(n phi)``, one per quadruple of atoms. CMAP patches are bicubic,
     ``sum_ab c[4 a + b] s^a t^b`` with s and t the positions inside a cell of the map. Lennard-Jones is
-    ``a / r^12 - b / r^6``. Generalised Born follows Hawkins, Cramer, Truhlar (1996) with the effective radii of Onufriev,
-    Bashford, Case (2004, doi:10.1002/prot.20033) and the neck correction of Mongan et al. (2007, doi:10.1021/ct600085e).
+    ``a / r^12 - b / r^6``. Generalised Born follows Hawkins, Cramer, Truhlar (1996) with the effective radii of
+    Onufriev, Bashford, Case (2004, doi:10.1002/prot.20033) and the neck correction of Mongan et al. (2007,
+    doi:10.1021/ct600085e).
     """
 
     bond_atoms: Int[ndarray, "bonds 2"]

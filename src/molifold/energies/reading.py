@@ -131,7 +131,9 @@ def _patches(grid: ndarray) -> ndarray:
 
     d_s, d_t = derivative(grid), derivative(grid.T).T
     d_st = derivative(d_t)
-    corners = np.array([[[np.roll(v, (-a, -b), (0, 1)) for b in (0, 1)] for a in (0, 1)] for v in (grid, d_s, d_t, d_st)])
+    corners = np.array(
+        [[[np.roll(v, (-a, -b), (0, 1)) for b in (0, 1)] for a in (0, 1)] for v in (grid, d_s, d_t, d_st)]
+    )
     hermite = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [-3, 3, -2, -1], [2, -2, 1, 1]], float)
     value_s, value_t, slope_s, slope_t = hermite[:, :2], hermite[:, :2], hermite[:, 2:], hermite[:, 2:]
     c = (

@@ -1,7 +1,8 @@
 """Read implicit solvent: ``GBSAOBCForce``, and the ``CustomGBForce`` expressions that OpenMM's app layer writes.
 
-A CustomGBForce is a program of formulas. Only the exact formulas of HCT, OBC1, OBC2, GBn and GBn2 (with or without salt,
-cutoff and the ACE surface term) are understood; they are compared as text, and the numbers in them are read off.
+A CustomGBForce is a program of formulas. Only the exact formulas of HCT, OBC1, OBC2, GBn and GBn2 (with or without
+salt, cutoff and the ACE surface term) are understood; they are compared as text, and the numbers in them are read
+off.
 """
 
 from __future__ import annotations

@@ -16,11 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic, lower_builtin, models, overload, register_model, type_callable
-from numpy.polynomial import chebyshev
+from numba.extending import lower_builtin, models, overload, register_model, type_callable
+from numpy.polynomial import Chebyshev, Polynomial
+
+#: Untyped, because the functions below are called without their first argument.
+intrinsic: Any = extending.intrinsic
 
 #: Width of a vector in bits: one AVX-512 register.
 BITS = 512
@@ -243,16 +246,14 @@ def scale_exponent(typing: Any, a: Any, n: Any) -> Any:
 
 def _fit(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, degree: int) -> tuple[float, ...]:
     """Coefficients, highest power first, of the Chebyshev interpolant of ``function`` on [low, high]."""
-    centre, half = (low + high) / 2, (high - low) / 2
-    series = chebyshev.chebinterpolate(lambda t: function(centre + half * t), degree)
-    shifted = np.polynomial.Polynomial(chebyshev.cheb2poly(series))
-    plain = shifted(np.polynomial.Polynomial([-centre / half, 1 / half]))
+    series = Chebyshev.interpolate(function, degree, domain=[low, high])
+    plain = series.convert(kind=Polynomial, domain=[-1, 1], window=[-1, 1])
     return tuple(float(c) for c in plain.coef[::-1])
 
 
 def _atanh_ratio(z: np.ndarray) -> np.ndarray:
     """atanh(s) / s with z = s**2, by its series (exact to rounding for z < 0.04)."""
-    return sum(z**k / (2 * k + 1) for k in range(14))
+    return np.polyval([1 / (2 * k + 1) for k in range(13, -1, -1)], z)
 
 
 def _log1p_ratio(t: np.ndarray) -> np.ndarray:
@@ -263,7 +264,6 @@ def _atan_ratio(z: np.ndarray) -> np.ndarray:
     """atan(t) / t with z = t**2."""
     t = np.sqrt(np.abs(z))
     return np.where(t < 1e-8, 1 - z / 3, np.arctan(t) / np.where(t == 0, 1, t))
-
 
 
 _EXP = {bits: tuple(1 / math.factorial(k) for k in range(degree, -1, -1)) for bits, degree in ((32, 6), (64, 13))}
