@@ -12,7 +12,8 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 FILES = sorted(p.relative_to(SRC) for p in (SRC / "molifold").rglob("*.py"))
 
-NOUNS = {"molecule", "ensemble", "store", "space", "geometry", "units"}
+#: The nouns, and what ``Molecule`` is made with.
+NOUNS = {"molecule", "ensemble", "store", "space", "geometry", "units", "topology", "perception", "peptide"}
 #: Every part and what it may import besides the nouns, as the two lines of the page say.
 TORCH_FREE = [NOUNS, {"data", "runs", "analysis"}, {"plots"}, {"workbench"}]
 WITH_TORCH = [
@@ -20,7 +21,7 @@ WITH_TORCH = [
     {"sampling"}, {"training"},
 ]  # fmt: skip
 EXCEPTIONS = {("probes", "runs"), ("sampling", "analysis")} | {("training", p) for p in ("runs", "probes", "data")}
-TOP = {"cli", "demo", "testing", "__main__"}
+TOP = {"cli", "demo", "check", "recipes", "testing", "__main__"}
 TORCH = {"torch", "lightning", "lightning_fabric", "safetensors.torch", "pytorch_lightning"}
 LONG_FILE, LONG_FUNCTION = 500, 80
 
@@ -121,5 +122,6 @@ def test_files_and_functions_stay_readable(file):
     assert lines <= LONG_FILE, f"{file}: {lines} lines; one noun per file, 300 is long, {LONG_FILE} a stop sign"
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+            length = (node.end_lineno or first.lineno) - first.lineno + 1  # signature and docstring are not counted
             assert length <= LONG_FUNCTION, f"{file}: {node.name} has {length} lines; {LONG_FUNCTION} is a stop sign"

@@ -1,0 +1,3 @@
+"""molifold simulate: one page about a run."""
+from __future__ import annotations
+def command() -> None: ...
