@@ -120,9 +120,9 @@ def _outer(peptide: Molecule, carbon: int) -> str:
 
 
 def _residues(sequence: str, *, caps: bool) -> list[tuple[str, list[str]]]:
-    unknown = {letter: i + 1 for i, letter in reversed(list(enumerate(sequence))) if letter not in RESIDUES}
+    unknown = [f"{letter!r} at position {i + 1}" for i, letter in enumerate(sequence) if letter not in RESIDUES]
     if unknown or not sequence:
-        got = ", ".join(f"{letter!r} at position {at}" for letter, at in unknown.items()) or "an empty sequence"
+        got = ", ".join(unknown[:5]) or "an empty sequence"
         raise ValueError(
             f"sequence: got {got}, expected capital one-letter codes of the twenty standard amino acids "
             f"({''.join(sorted(RESIDUES))}); for anything else use a SMILES string or a file"

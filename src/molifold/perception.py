@@ -150,9 +150,9 @@ def read_pdb(path: str | Path) -> tuple[Fields, Float[ndarray, "1 atoms 3"]]:
         raise ValueError(f"path: {path} is empty, expected a PDB or mmCIF file")
     reader = app.PDBxFile if path.suffix.lower() in (".cif", ".mmcif", ".pdbx") else app.PDBFile
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open(errors="replace") as lines:
             warnings.simplefilter("ignore")  # remarks on record order; nothing that changes the result
-            file = reader(str(path))
+            file = reader(lines)
     except Exception as error:  # the parsers raise whatever their line of text leads to
         raise ValueError(f"path: {path} cannot be read as a PDB or mmCIF file: {error!r}") from error
     if file.topology.getNumAtoms() == 0:
