@@ -27,6 +27,8 @@ class Base(nn.Module):
             raise ValueError(f"space: got {space!r}, expected only real and circle supports")
         self.space = space
         self.register_buffer("_circle", torch.tensor([s == "circle" for s in space.supports]), persistent=False)
+        # Carries the precision and the device of the flow's draws.
+        self.register_buffer("_like", torch.zeros(()), persistent=False)
         reals = sum(s == "real" for s in space.supports)
         self._constant = -(reals / 2 + (space.size - reals)) * math.log(2 * math.pi)
 
@@ -36,11 +38,10 @@ class Base(nn.Module):
 
     def sample(self, n: int, *, generator: Generator | None = None) -> Float[Tensor, "n size"]:
         """Independent draws, batch last in memory."""
-        shape, like = (self.space.size, n), self._circle
-        dtype = torch.get_default_dtype()
-        normal = torch.randn(shape, generator=generator, device=like.device, dtype=dtype)
-        angle = (torch.rand(shape, generator=generator, device=like.device, dtype=dtype) - 0.5) * (2 * math.pi)
-        return torch.where(like[:, None], angle, normal).T
+        shape, kind = (self.space.size, n), {"device": self._like.device, "dtype": self._like.dtype}
+        normal = torch.randn(shape, generator=generator, **kind)
+        angle = (torch.rand(shape, generator=generator, **kind) - 0.5) * (2 * math.pi)
+        return torch.where(self._circle[:, None], angle, normal).T
 
 
 class Flow(nn.Module):

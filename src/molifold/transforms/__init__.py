@@ -2,6 +2,7 @@
 
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
+from molifold.transforms.marginal import Marginal
 from molifold.transforms.spline import rational_quadratic
 from molifold.transforms.standardize import Standardize
 from molifold.transforms.transform import Chain, Inverse, Transform
@@ -12,6 +13,7 @@ __all__ = [
     "Coupling",
     "InternalCoordinates",
     "Inverse",
+    "Marginal",
     "Standardize",
     "Transform",
     "ZMatrix",

@@ -74,7 +74,6 @@ class Standardize(Transform):
         self._buffer("center", (center + mean)[self.source][:, None])
         self._buffer("wraps", circle[self.source][:, None], torch.bool)
         self._buffer("whiten", whiten)
-        self._buffer("log_scale", np.log(np.diag(whiten)).sum())
         self._buffer("widths", widths[:, :, None])
         self._buffer("slopes", slopes[:, :, None])
         self._reals = int((~turning).sum())
@@ -87,7 +86,7 @@ class Standardize(Transform):
         c = x.T[self._source] - self.center
         c = torch.where(self.wraps, c - 2 * math.pi * torch.round(c / (2 * math.pi)), c)
         z = self.whiten @ c[: self._reals]
-        log_det = self.log_scale.expand(x.shape[0])
+        log_det = self.whiten.diagonal().log().sum().expand(x.shape[0])
         if self._reals == len(c):
             return z.T, log_det
         turned, log_slope = self._turn(c[self._reals :], inverse=False)
@@ -97,7 +96,7 @@ class Standardize(Transform):
         """Undo."""
         c = y.T
         parts = [torch.linalg.solve_triangular(self.whiten, c[: self._reals], upper=False)]
-        log_det = -self.log_scale.expand(y.shape[0])
+        log_det = -self.whiten.diagonal().log().sum().expand(y.shape[0])
         if self._reals < len(c):
             turned, log_slope = self._turn(c[self._reals :], inverse=True)
             parts.append(turned)

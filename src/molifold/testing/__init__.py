@@ -1,0 +1,5 @@
+"""Laws for implementations of the package's protocols, yours and ours."""
+
+from molifold.testing.transform import check_transform
+
+__all__ = ["check_transform"]
