@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -56,5 +58,5 @@ def _numbers(values: list[Tensor]) -> np.ndarray:
     return torch.stack(values).double().cpu().numpy() if values else np.zeros(0)
 
 
-def _names(found: dict[str, Tensor]) -> np.ndarray:
+def _names(found: Mapping[str, Tensor]) -> np.ndarray:
     return np.array(list(found), dtype=np.str_)

@@ -119,6 +119,12 @@ class Writer:
         self._info["state"] = state
         write_json(self.path / "run.json", self._info)
 
+    def set_settings(self, settings: Mapping[str, Any]) -> None:
+        """Keep the arguments that decide the course of the training, JSON-able."""
+        self._check_held()
+        self._info["settings"] = dict(settings)
+        write_json(self.path / "run.json", self._info)
+
     def close(self, state: str = "finished") -> None:
         """End writing; safe to call twice."""
         if self._scalars.closed:

@@ -1,7 +1,9 @@
 """Training: ``fit`` (a short loop on Lightning Fabric), checkpoints without pickle, recipe files."""
 
+from molifold.training.arguments import RecipeError
 from molifold.training.fit import fit
-from molifold.training.recipe import Recipe, RecipeError, read_recipe
+from molifold.training.pipeline import make_energy, make_ensemble, make_system, train_recipe
+from molifold.training.recipe import Recipe, read_recipe
 from molifold.training.restore import load_flow, load_weights
 from molifold.training.result import FitResult
 from molifold.training.schedule import constant, cosine
@@ -17,5 +19,9 @@ __all__ = [
     "fit",
     "load_flow",
     "load_weights",
+    "make_energy",
+    "make_ensemble",
+    "make_system",
     "read_recipe",
+    "train_recipe",
 ]

@@ -12,6 +12,7 @@ from torch import nn
 from molifold.ensemble import Ensemble
 from molifold.interfaces import Density, Energy, Loss, Probe
 from molifold.probes import PASSIVE, preserved_randomness
+from molifold.runs import Writer
 from molifold.training.interrupt import graceful_stop
 from molifold.training.result import FitResult
 from molifold.training.schedule import Schedule, cosine
@@ -41,7 +42,7 @@ def fit(
     early_stopping: int | None = None,
     max_bad_batches: int = 10,
     seed: int = 0,
-    to: str | Path | None = None,
+    to: str | Path | Writer | None = None,
     recipe: Mapping[str, Any] | None = None,
     reference: Ensemble | None = None,
     checkpoint_every: int | None = None,
@@ -76,7 +77,8 @@ def fit(
         max_bad_batches: a batch whose loss or gradient is not finite is skipped and told as an event with its
             frames; more than this many within 100 steps end the training.
         seed: of everything random.
-        to: directory of the run; an unfinished run there is resumed unless ``resume`` is False.
+        to: directory of the run, or the writer of one, which is closed at the end; an unfinished run is resumed
+            unless ``resume`` is False.
         recipe: kept in the run; ``recipe["flow"]`` lets ``load_flow`` build the flow again.
         reference: what the flow was built from, kept in the run; default up to 10 000 frames of ``ensemble``.
         checkpoint_every: steps between checkpoints (default: a minute), of which the last ``keep`` are kept.
@@ -145,7 +147,8 @@ def fit(
         )
         if to is not None:
             session.open(
-                Path(to), ensemble, recipe=recipe, reference=ensemble if reference is None else reference,
+                to if isinstance(to, Writer) else Path(to), ensemble, recipe=recipe,
+                reference=ensemble if reference is None else reference,
                 resume=resume, probes=probes, probe_every=probe_every, probe_budget=probe_budget,
             )  # fmt: skip
         return session.run()

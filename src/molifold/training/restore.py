@@ -1,2 +1,71 @@
-def load_flow(): ...
-def load_weights(): ...
+"""Flows out of runs: built by their recipe, filled with weights; nothing is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from molifold.runs import Run
+from molifold.training.checkpoint import load_into, read_weights
+from molifold.training.recipe import build_flow
+
+#: Which weights: those that ``fit`` returned, the lowest validation loss, the end, or a step.
+Which = Literal["result", "best", "last"] | int
+
+
+def load_flow(path: str | Path, *, checkpoint: Which = "result", trust: Sequence[str] = ("molifold.flows",)) -> Any:
+    """Build the flow of a run again, in eval mode, with weights of one of its checkpoints.
+
+    Args:
+        path: the run.
+        checkpoint: ``"result"``: what ``fit`` returned; ``"best"``: lowest validation loss; ``"last"``: the moving
+            average at the end; or a step that is kept.
+        trust: modules whose functions a run may name as the builder of its flow, since that function is called.
+            Add your own: ``trust=("molifold.flows", "my_lab")``.
+
+    Returns:
+        The module.
+
+    Raises:
+        RunFormatError: if ``path`` is no run.
+        ValueError: if the run does not say how its flow is built, or its weights do not fit.
+        PermissionError: if it names a function outside ``trust``.
+        FileNotFoundError: if there is no such checkpoint.
+    """
+    run = Run.open(path)
+    table = (run.recipe or {}).get("flow")
+    if not table or "use" not in table or run.molecule is None:
+        raise ValueError(f"path: {path} does not say how its flow is built; build it yourself and use load_weights")
+    module = table["use"].partition(":")[0]
+    if not any(module == t or module.startswith(f"{t}.") for t in trust):
+        raise PermissionError(
+            f"path: {path} builds its flow by {table['use']}, which lies outside {', '.join(trust)}; if you trust "
+            f"this code, pass trust=(..., {module!r})"
+        )
+    return load_weights(build_flow(table, run.molecule, run.ensemble("reference")), path, checkpoint=checkpoint)
+
+
+def load_weights(flow: nn.Module, path: str | Path, *, checkpoint: Which = "result") -> nn.Module:
+    """Put weights of a run into ``flow`` and return it in eval mode; arguments and errors as in ``load_flow``."""
+    run = Run.open(path)
+    kept = run.checkpoints
+    step = checkpoint if isinstance(checkpoint, int) else max(kept, default=None)
+    if step not in kept:
+        raise FileNotFoundError(
+            f"checkpoint: got {checkpoint!r}, but {path} keeps {', '.join(map(str, kept)) or 'none'} (steps)"
+        )
+    early = run.info["settings"].get("early_stopping") is not None and run.state == "finished"
+    if checkpoint == "best" or (checkpoint == "result" and early):
+        weights = read_weights(kept[step], "best")
+    else:
+        averaged = run.info["settings"].get("ema") is not None
+        weights = read_weights(kept[step], "average" if averaged else "model")
+    # A run in double precision must come back in double precision.
+    name, parameter = next(iter(flow.named_parameters()))
+    if name in weights and weights[name].dtype != parameter.dtype:
+        flow.to(weights[name].dtype)
+    load_into(flow, weights)
+    return flow.eval()

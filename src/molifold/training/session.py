@@ -177,7 +177,7 @@ class Session:
 
     def open(
         self,
-        path: Path,
+        to: Path | Writer,
         ensemble: Ensemble,
         *,
         recipe: Mapping[str, Any] | None,
@@ -187,16 +187,15 @@ class Session:
         probe_every: int,
         probe_budget: float,
     ) -> None:
-        """Begin or resume the run in ``path``; every process must call it."""
-        fabric, self.path = self.trainer.fabric, path
-        checkpoint = fabric.broadcast(self._open(path, ensemble, recipe, resume) if fabric.is_global_zero else None)
+        """Begin or resume the run ``to``, or take its writer over; every process must call it."""
+        fabric, self.path = self.trainer.fabric, to.path if isinstance(to, Writer) else to
+        checkpoint = fabric.broadcast(self._open(to, ensemble, recipe, resume) if fabric.is_global_zero else None)
         if checkpoint is not None:
             self.trainer.restore(checkpoint)
         if self.writer is None:
             return
         if "reference" not in self.writer.run.ensembles:
-            some = np.unique(np.linspace(0, len(reference) - 1, REFERENCE_FRAMES).astype(int))
-            reference[some].save(self.writer.ensemble_path("reference"))
+            thinned(reference).save(self.writer.ensemble_path("reference"))
         self._save()
         rows = self.trainer.frames.take(np.arange(min(64, self.settings.batch_size)))[0]
         self._watch = Watch(
@@ -204,27 +203,33 @@ class Session:
             budget=probe_budget,
         )  # fmt: skip
 
-    def _open(self, path: Path, ensemble: Ensemble, recipe: Mapping[str, Any] | None, resume: bool) -> Path | None:  # noqa: FBT001
+    def _open(
+        self,
+        to: Path | Writer,
+        ensemble: Ensemble,
+        recipe: Mapping[str, Any] | None,
+        resume: bool,  # noqa: FBT001
+    ) -> Path | None:
         settings = {**asdict(self.settings), "data": fingerprint(ensemble)}
-        if not (path / "run.json").exists():
-            self.writer = Run.create(
-                path, molecule=ensemble.molecule, recipe=recipe, seed=self.settings.seed, settings=settings
-            )
-            return None
-        if not resume:
-            raise FileExistsError(f"to: {path} holds a run already; pass resume=True to go on, or another directory")
-        run = Run.open(path)
-        before = run.info["settings"]
-        self.settings.check_same(before)
-        if before.get("data") != settings["data"]:
+        if not isinstance(to, Writer) and not (to / "run.json").exists():
+            to = Run.create(to, molecule=ensemble.molecule, recipe=recipe, seed=self.settings.seed)
+        elif not isinstance(to, Writer) and not resume:
+            raise FileExistsError(f"to: {to} holds a run already; pass resume=True to go on, or another directory")
+        run = to.run if isinstance(to, Writer) else Run.open(to)
+        self.settings.check_same(run.info["settings"])
+        before = run.info["settings"].get("data", settings["data"])
+        if before != settings["data"]:
             raise ValueError(
-                f"ensemble: got {settings['data']} (frames-checksum), but the run was started with "
-                f"{before.get('data')}; pass the same data, or another directory"
+                f"ensemble: got {settings['data']} (frames-checksum), but the run was started with {before}; pass the "
+                "same data, or another directory"
             )
         step, checkpoint = next(reversed(run.checkpoints.items()), (0, None))
-        # A finished run is only read: nothing is left to do.
-        if run.state != "finished":
-            self.writer = Run.resume(path, step=step)
+        if isinstance(to, Writer):
+            self.writer = to
+        elif run.state != "finished":  # a finished run is only read: nothing is left to do
+            self.writer = Run.resume(to, step=step)
+        if self.writer is not None:
+            self.writer.set_settings(settings)
         self.history = [{k: v for k, v in row.items() if k != "time"} for row in run.scalars()[0]]
         return checkpoint
 
@@ -238,3 +243,8 @@ class Session:
             self.trainer.save(self.writer.checkpoint_path(step))
             prune(self.writer.run.checkpoints, keep=self._keep)
             self._saved = time.monotonic()
+
+
+def thinned(ensemble: Ensemble) -> Ensemble:
+    """At most ``REFERENCE_FRAMES`` frames, evenly spaced."""
+    return ensemble[np.unique(np.linspace(0, len(ensemble) - 1, REFERENCE_FRAMES).astype(int))]

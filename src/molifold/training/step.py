@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ class Objective(nn.Module):
         self.losses = tuple(losses)
         # Hidden in a tuple: the energy's tensors are no weights of ours.
         self._energy = (energy,)
-        self.names = loss_names(losses)
 
     def forward(
         self, x: Tensor, log_p: Tensor | None, weights: Tensor | None, step: int, generator: Generator
@@ -64,6 +64,7 @@ def update(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
+    names: Sequence[str],
     clip_norm: float | None,
     inputs: tuple,
     agree: Callable[[bool], bool],
@@ -82,7 +83,7 @@ def update(
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
         optimizer.step()
-    return Outcome(ok, loss, size, dict(zip(objective.names, numbers[2:], strict=True)))
+    return Outcome(ok, loss, size, dict(zip(names, numbers[2:], strict=True)))
 
 
 def seed_step(seed: int, step: int, rank: int, generator: Generator) -> None:
@@ -120,7 +121,8 @@ def loss_names(losses: Sequence[tuple[Weight, Loss]]) -> tuple[str, ...]:
     """
     names: list[str] = []
     for _, loss in losses:
-        name = getattr(loss, "__name__", type(loss).__name__)
+        function = loss.func if isinstance(loss, partial) else loss
+        name = getattr(function, "__name__", type(function).__name__)
         seen = sum(n.split(" ")[0] == name for n in names)
         names.append(f"{name} {seen + 1}" if seen else name)
     return tuple(names)

@@ -20,7 +20,7 @@ from molifold.training.checkpoint import load_into, read_state, read_weights, re
 from molifold.training.data import Frames, Shuffle, split
 from molifold.training.schedule import Schedule
 from molifold.training.settings import Settings
-from molifold.training.step import Objective, Outcome, TrainingError, Weight, bad_rows, seed_step, update
+from molifold.training.step import Objective, Outcome, TrainingError, Weight, bad_rows, loss_names, seed_step, update
 
 #: Validation looks at no more frames than this: enough for an error of a hundredth of the spread.
 VALIDATION_FRAMES = 8192
@@ -63,6 +63,7 @@ class Trainer:
         self.fabric, self.flow, self.settings, self.schedule = fabric, flow, settings, schedule
         self.energy = fabric.to_device(energy) if isinstance(energy, nn.Module) else energy
         self.progress = Progress()
+        self.names = loss_names(losses)
         self.generator = Generator(device=fabric.device)
         self.objective = fabric.setup_module(Objective(flow, losses, self.energy))
         self.optimizer: torch.optim.Optimizer = fabric.setup_optimizers(_adamw(flow, settings))  # type: ignore[assignment]
@@ -122,6 +123,7 @@ class Trainer:
             fabric,
             self.objective,
             self.optimizer,
+            names=self.names,
             clip_norm=settings.clip_norm,
             inputs=(x, log_p, weights, now.step, self.generator),
             agree=self.any_process,
