@@ -97,7 +97,7 @@ def test_acceptance_of_a_harmonic_molecule_is_analytic():
 
 
 def test_only_the_asked_temperatures_are_saved():
-    options = dict(molecule=PARTICLE, temperatures=(300, 350, 400), steps=400, seed=4, equilibration=0)
+    options = {"molecule": PARTICLE, "temperatures": (300, 350, 400), "steps": 400, "seed": 4, "equilibration": 0}
     everything = replica_exchange(springs, np.zeros((1, 1, 3)), **options)
     cold = replica_exchange(springs, np.zeros((1, 1, 3)), save_temperatures=(300,), **options)
     keep = everything.columns["temperature"] == 300
@@ -120,7 +120,7 @@ class Harmonic:
 
 
 def test_an_energy_is_differentiated_and_its_own_temperature_does_not_matter():
-    options = dict(molecule=PARTICLE, temperature=300, steps=300, seed=5, walkers=3, equilibration=10)
+    options = {"molecule": PARTICLE, "temperature": 300, "steps": 300, "seed": 5, "walkers": 3, "equilibration": 10}
     by_hand = langevin(springs, np.zeros((1, 1, 3)), **options)
     by_autograd = langevin(Harmonic(500), np.zeros((1, 1, 3)), **options)
     np.testing.assert_allclose(by_hand.x, by_autograd.x, atol=1e-6)
@@ -178,7 +178,7 @@ def test_killed_and_resumed_run_ends_with_the_same_bytes(tmp_path):
 
 
 def test_a_finished_run_can_be_extended(tmp_path):
-    options = dict(molecule=PARTICLE, temperatures=(300, 400), seed=8, equilibration=200)
+    options = {"molecule": PARTICLE, "temperatures": (300, 400), "seed": 8, "equilibration": 200}
     replica_exchange(springs, np.zeros((1, 1, 3)), steps=300, to=tmp_path / "run", **options)
     longer = replica_exchange(springs, np.zeros((1, 1, 3)), steps=700, to=tmp_path / "run", resume=True, **options)
     at_once = replica_exchange(springs, np.zeros((1, 1, 3)), steps=700, **options)
@@ -193,7 +193,7 @@ def test_a_finished_run_can_be_extended(tmp_path):
 
 
 def test_errors_say_what_to_do():
-    options = dict(molecule=PARTICLE, temperatures=(300, 400), seed=0)
+    options = {"molecule": PARTICLE, "temperatures": (300, 400), "seed": 0}
     start = np.zeros((1, 1, 3))
     with pytest.raises(ValueError, match="steps: got None"):
         replica_exchange(springs, start, **options)

@@ -4,6 +4,9 @@ A block of 16 walkers is integrated for many steps inside one compiled call, wit
 ``energies.kernels.energy_forces_block``; blocks run on threads. Measured in ``benchmarks/replica_exchange.py``.
 """
 
+# Numba infers types itself; annotations on its functions would only mislead.
+# ruff: noqa: ANN001, ANN202
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -23,9 +26,7 @@ LANES = lanes("float32")
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _advance_block(  # type: ignore[no-untyped-def]
-    x, v, f, u, rng, noise, scratch, p, kick, keep, spread, half, steps
-):  # noqa: ANN001, ANN202
+def _advance_block(x, v, f, u, rng, noise, scratch, p, kick, keep, spread, half, steps):
     """Integrate one block in place; ``spread`` [atoms, lanes] is the width of the noise on velocities.
 
     Centroids end at the origin: the energy does not depend on them, and float32 loses digits as molecules diffuse.
@@ -53,7 +54,7 @@ def _advance_block(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _evaluate_block(x, u, f, scratch, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _evaluate_block(x, u, f, scratch, p):
     energy_forces_block(x, p, u, f, scratch)
 
 

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from molifold.energies import MolecularMechanics, OpenMMEnergy
 from molifold.interfaces import Energy
 from molifold.units import kT as kT_of
 
@@ -118,6 +119,8 @@ def forces_of(energy: Energy | Forces) -> Forces:
     >>> forces_of(spring) is spring
     True
     """
+    if isinstance(energy, MolecularMechanics | OpenMMEnergy):
+        return energy.potential_and_forces  # without the detour over torch
     if not isinstance(energy, Energy):
         return energy
     scale = kT_of(energy.temperature)

@@ -12,7 +12,8 @@ from molifold.ensemble import Ensemble
 from molifold.interfaces import Energy
 from molifold.molecule import Molecule
 from molifold.simulation.engines import Forces
-from molifold.simulation.production import Plan, Progress, simulate
+from molifold.simulation.production import Plan, simulate
+from molifold.simulation.recording import Progress
 
 
 def replica_exchange(
