@@ -53,26 +53,22 @@ def _alanine_dipeptide() -> System:
     x = np.array(" ".join(lines).split(), dtype=np.float64).reshape(1, -1, 3) / 10
     return replace(
         from_prmtop(FILES / "alanine-dipeptide.prmtop", x, implicit_solvent="OBC1"),
-        description="Ace-Ala-Nme, AMBER ff96 + OBC1, no constraints: the system of the Boltzmann-generator papers",
-        reference="openmmtools.testsystems.AlanineDipeptideImplicit (Chodera lab, MIT); ff96: Kollman 1996",
+        description="Ace-Ala-Nme, AMBER ff96 + OBC1: the system of the Boltzmann-generator papers",
+        reference="openmmtools.testsystems.AlanineDipeptideImplicit, without constraints",
     )
 
 
 def _dipeptide_99sbildn() -> System:
     start = _alanine_dipeptide()
-    return _peptide(start.molecule, start.x, description="Ace-Ala-Nme, AMBER99SB-ILDN + OBC2, no constraints")
+    return _peptide(start.molecule, start.x, description="Ace-Ala-Nme, AMBER99SB-ILDN + OBC2")
 
 
 def _ace_a3_nme() -> System:
-    return _peptide(
-        *structure(FILES / "ace-a3-nme.pdb"), description="Ace-Ala3-Nme, AMBER99SB-ILDN + OBC2, helical start"
-    )
+    return _peptide(*structure(FILES / "ace-a3-nme.pdb"), description="Ace-Ala3-Nme, AMBER99SB-ILDN + OBC2")
 
 
 def _ace_a5_nme() -> System:
-    return _peptide(
-        *structure(FILES / "ace-a5-nme.pdb"), description="Ace-Ala5-Nme, AMBER99SB-ILDN + OBC2, straight start"
-    )
+    return _peptide(*structure(FILES / "ace-a5-nme.pdb"), description="Ace-Ala5-Nme, AMBER99SB-ILDN + OBC2")
 
 
 def _peptide(molecule: Molecule, x: ndarray, *, description: str) -> System:
@@ -89,7 +85,7 @@ def _butane() -> System:
     return replace(
         system,
         build=lambda: _geometric_mixing(system.openmm_system()),
-        description="n-butane, all atoms, OPLS-AA, vacuum, anti start",
+        description="n-butane, all atoms, OPLS-AA in vacuum",
         reference="W. L. Jorgensen, D. S. Maxwell, J. Tirado-Rives, J. Am. Chem. Soc. 118, 11225 (1996)",
     )
 
@@ -169,7 +165,7 @@ def _lj13() -> System:
 def _toy(kind: str, x: ArrayLike, *, description: str, reference: str, bonds: Bonds = ()) -> System:
     x = np.array(x, dtype=np.float64)
     molecule = Molecule(elements=("X",) * x.shape[1], bonds=bonds, dimensions=x.shape[2])
-    return System("", molecule, x, kind=kind, description=description, reference=reference, temperature=None)
+    return System("", molecule, x, kind=kind, description=description, reference=reference, temperature=1.0)
 
 
 EXAMPLES: dict[str, Callable[[], System]] = {

@@ -28,11 +28,15 @@ class System:
             that has an OpenMM System.
         description: one line for people.
         reference: where parameters and structure come from.
-        temperature: K, the one used in the literature; None where the potential is defined in units of kT.
+        temperature: K, the one used in the literature; 1 for an analytic potential, in its own units.
         build: makes the OpenMM System; None for analytic potentials.
 
     Raises:
         ValueError: if the structure does not fit the molecule.
+
+    >>> from molifold.data import example
+    >>> example("butane").openmm_system().getNumParticles()
+    14
     """
 
     name: str
@@ -41,7 +45,7 @@ class System:
     kind: str = "MolecularMechanics"
     description: str = ""
     reference: str = ""
-    temperature: float | None = 300.0
+    temperature: float = 300.0
     build: Callable[[], openmm.System] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
