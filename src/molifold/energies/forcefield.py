@@ -124,7 +124,7 @@ def _from_topology(topology: Any, forcefield: Sequence[str], options: dict[str, 
         raise ValueError(f"forcefield: got {list(forcefield)}; {error}") from error
     try:
         return loaded.createSystem(topology, **options)
-    except ValueError as error:
+    except Exception as error:  # OpenMM raises bare Exceptions too
         raise ValueError(
             f"source: {', '.join(forcefield)} cannot describe it: {error} Are hydrogens or bonds missing, or is it not "
             "made of standard residues? Otherwise serialise a System with openmm.XmlSerializer and pass that file."

@@ -85,7 +85,7 @@ class TorchTerms:
         cells, places = [], []
         for atoms in (self.p.cmap_atoms[:, :4], self.p.cmap_atoms[:, 4:]):
             cosine, sine = self._torsion(x, atoms)
-            place = torch.atan2(sine, cosine) * (size / (2 * math.pi))
+            place = torch.atan2(sine, cosine) / (2 * math.pi) * size
             cell = place.detach().floor()
             cells.append(cell.long() % size)
             places.append(place - cell)

@@ -1,5 +1,6 @@
 """Laws for implementations of the package's protocols, yours and ours."""
 
+from molifold.testing.energy import check_energy
 from molifold.testing.transform import check_transform
 
-__all__ = ["check_transform"]
+__all__ = ["check_energy", "check_transform"]
