@@ -131,7 +131,7 @@ class Trainer:
         if outcome.ok:
             if settings.ema is not None:
                 follow(self.average, self.flow, decay=settings.ema, step=now.step)
-            self._add({"loss": outcome.loss, "gradient_norm": outcome.gradient_norm, "learning_rate": rate})
+            self._add({"loss": outcome.loss, "gradient_norm": outcome.gradient_norm})
             self._add({f"loss/{k}": v for k, v in outcome.terms.items()} if len(outcome.terms) > 1 else {})
         return outcome
 
@@ -156,11 +156,12 @@ class Trainer:
         return frames, batch
 
     def row(self) -> dict[str, float]:
-        """Means since the last row, over all processes; starts new ones."""
+        """Means since the last row, over all processes, and the learning rate; starts new means."""
         now = self.progress
         row = {name: now.sums[name] / now.counts[name] for name in now.sums}
+        row["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         now.sums, now.counts = {}, {}
-        if self.fabric.world_size > 1 and row:
+        if self.fabric.world_size > 1:
             means = self.fabric.all_reduce(torch.tensor(list(row.values()), dtype=torch.float64), reduce_op="mean")
             row = dict(zip(row, means.tolist(), strict=True))  # type: ignore[union-attr]
         return row
