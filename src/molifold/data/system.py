@@ -153,7 +153,7 @@ def from_xml(path: str | Path, molecule: Molecule, *, x: Float[ndarray, "1 atoms
     text = Path(path).read_text()
     try:
         particles = openmm.XmlSerializer.deserialize(text).getNumParticles()
-    except (openmm.OpenMMException, AttributeError) as error:
+    except (openmm.OpenMMException, ValueError, AttributeError) as error:
         raise ValueError(f"path: {path} is not a serialised OpenMM System: {error}") from error
     if particles != molecule.n_atoms:
         raise ValueError(f"path: {path} has {particles} particles, expected the {molecule.n_atoms} of {molecule!r}")

@@ -56,6 +56,7 @@ def topology(path: str | Path) -> Molecule:
         ValueError: if it cannot be read or holds no topology.
     """
     import mdtraj
+    from openmm import app
 
     path = existing(path, expected="a file with a topology (pdb, cif, prmtop, psf, gro, h5, mol2, sdf)")
     with warnings.catch_warnings():
@@ -67,6 +68,8 @@ def topology(path: str | Path) -> Molecule:
                 first = mdtraj.load(str(path))[0]
                 molecule = Molecule.from_mdtraj(first.topology, name=path.stem)
                 return replace(molecule, bonds=complete_bonds(molecule.elements, molecule.bonds, x=first.xyz[0]))
+            if extension(path) in (".prmtop", ".parm7", ".prm7"):
+                return Molecule.from_openmm(app.AmberPrmtopFile(str(path)).topology, name=path.stem)
             return Molecule.from_mdtraj(mdtraj.load_topology(str(path)), name=path.stem)
         except Exception as error:  # mdtraj's parsers raise whatever their line of text leads to
             raise ValueError(f"top: {path} cannot be read as a topology: {_why(error)}") from error
@@ -121,7 +124,7 @@ def _whole_frames(
         if not done:
             raise ValueError(f"source: {path} holds no frames")
         return
-    of = f" of {expected}" if expected else ""
+    of = f" of {expected}" if expected and expected > done else ""
     message = f"source: {path} breaks off: {done}{of} frames can be read{reason and f' ({reason})'}"
     if on_truncation == "error" or not done:
         raise ValueError(f'{message}. Copy it again, or keep the whole frames with on_truncation="keep"')
