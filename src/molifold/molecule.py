@@ -132,11 +132,25 @@ class Molecule:
                 frontier = sorted(reached)
         return out
 
-    @property
+    @cached_property
     def components(self) -> tuple[tuple[int, ...], ...]:
-        """Atoms of every connected component, ascending."""
-        labels = [int(np.flatnonzero(row >= 0)[0]) for row in self.hops]
-        return tuple(tuple(i for i, lab in enumerate(labels) if lab == root) for root in sorted(set(labels)))
+        """Atoms of every connected component, ascending.
+
+        >>> Molecule(elements=("H", "O", "H"), bonds=((0, 2),)).components
+        ((0, 2), (1,))
+        """
+        # Not from ``hops``, whose table of all pairs is too large for a molecule in a box of water.
+        found: list[tuple[int, ...]] = []
+        unseen = set(range(self.n_atoms))
+        for start in range(self.n_atoms):
+            if start in unseen:
+                members, frontier = {start}, [start]
+                while frontier:
+                    frontier = [j for i in frontier for j in self.neighbors[i] if j not in members]
+                    members.update(frontier)
+                unseen -= members
+                found.append(tuple(sorted(members)))
+        return tuple(found)
 
     @classmethod
     def from_pdb(cls, path: str | Path) -> Molecule:
