@@ -143,14 +143,19 @@ def test_units_temperature_and_dtype():
     assert np.allclose(energy.at(450.0)(torch.tensor(x)), u / kT(450.0), rtol=1e-14)
     single = energy(torch.tensor(x, dtype=torch.float32))
     assert single.dtype == torch.float32
-    far = torch.tensor(x) + 1000.0  # float32 arithmetic keeps its precision far from the origin, given float64 positions
+    far = (
+        torch.tensor(x) + 1000.0
+    )  # float32 arithmetic keeps its precision far from the origin, given float64 positions
     fast = MolecularMechanics.from_system(system("ff96+obc1"), temperature=300.0)
     assert torch.allclose(fast(far), energy(far), atol=5e-3)
 
 
 def test_centre_of_mass_remover_and_constraints_have_no_energy():
     bare, dressed = prmtop(removeCMMotion=False), prmtop(removeCMMotion=True)
-    u = [MolecularMechanics.from_system(s, temperature=300.0).potential_and_forces(conformations("300 K"))[0] for s in (bare, dressed)]
+    u = [
+        MolecularMechanics.from_system(s, temperature=300.0).potential_and_forces(conformations("300 K"))[0]
+        for s in (bare, dressed)
+    ]
     assert np.array_equal(*u)
     constrained = load_system(dipeptide()[0], constraints="hbonds")
     table = MolecularMechanics.from_system(constrained, temperature=300.0).table
@@ -221,4 +226,7 @@ def test_parameters_are_ready_for_numba():
     for name, value in zip(p._fields, p, strict=True):
         assert value.dtype == (np.int32 if name in INTEGER else np.float32), name
         assert value.flags.c_contiguous, name
-    assert CUTOFF["nonbondedCutoff"] == MolecularMechanics.from_system(system("obc+cutoff"), temperature=1.0).table.cutoff[0]
+    assert (
+        CUTOFF["nonbondedCutoff"]
+        == MolecularMechanics.from_system(system("obc+cutoff"), temperature=1.0).table.cutoff[0]
+    )

@@ -50,12 +50,12 @@ def load_system(
     >>> load_system(topology, forcefield=["amber14/tip3p.xml"]).getNumParticles()
     1
     """
-    from openmm import app
+    from openmm import app, unit
 
     options = {
         "constraints": _named(CONSTRAINTS, constraints, "constraints"),
         "nonbondedMethod": app.NoCutoff if cutoff is None else app.CutoffNonPeriodic,
-        "hydrogenMass": hydrogen_mass,
+        "hydrogenMass": None if hydrogen_mass is None else hydrogen_mass * unit.dalton,
         "rigidWater": False,
         "removeCMMotion": False,
     } | ({} if cutoff is None else {"nonbondedCutoff": cutoff})

@@ -111,8 +111,9 @@ class MolecularMechanics:
     ) -> tuple[Float[ndarray, " batch"], Float[ndarray, "batch atoms 3"]]:
         """Potential energies (kJ/mol) and forces (kJ/mol/nm), in ``precision``."""
         self._check(x.shape)
-        x = np.asarray(x)
-        return energy_forces(x - x[:, :1], self._parameters, threads=self.threads)
+        with np.errstate(invalid="ignore"):  # infinite positions are the caller's business and give NaN
+            centred = x - x[:, :1]
+        return energy_forces(centred, self._parameters, threads=self.threads)
 
     def _evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         u, force = self.potential_and_forces(x.detach().numpy())

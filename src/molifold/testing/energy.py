@@ -20,8 +20,8 @@ def check_energy(
 ) -> None:
     """Check shape, dtype, gradient, independence of the batch, ``.at`` and, for molecules, rigid motions.
 
-    The gradient is compared with central differences along one random direction per conformation, relative to the norm of the
-    gradient; energies are compared relative to ``1 + |u|``.
+    The gradient is compared with central differences along one random direction per conformation, relative to the norm
+    of the gradient; energies are compared relative to ``1 + |u|``.
 
     Args:
         energy: the implementation under test.
@@ -37,7 +37,9 @@ def check_energy(
     >>> from molifold.energies import DW4
     >>> check_energy(DW4(), torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0)).double())
     """
-    _expect(len(x) >= 2 and x.dtype == torch.float64, f"x: got {x.dtype} {tuple(x.shape)}, expected two or more, float64")
+    _expect(
+        len(x) >= 2 and x.dtype == torch.float64, f"x: got {x.dtype} {tuple(x.shape)}, expected two or more, float64"
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         u = energy(x)
