@@ -208,10 +208,10 @@ def test_bonds_of_unknown_residues_come_from_distances(tmp_path):
         pdb_line(i + 1, n, "LIG", 1, x[i], element=e, record="HETATM")
         for i, (n, e) in enumerate(zip(ethanol.atom_names, ethanol.elements, strict=True))
     ]
-    lines += [pdb_line(20, "NA", "NA", 2, x[0] + 2.5, element="NA", record="HETATM")]
+    lines += [pdb_line(20, "NA", "NA", 2, x[2] + np.array([0, 0, 2.3]), element="NA", record="HETATM")]
     (tmp_path / "ligand.pdb").write_text("".join(lines))
     found = Molecule.from_pdb(tmp_path / "ligand.pdb")
-    assert found.bonds == ethanol.bonds  # and the ion 4.3 angstrom away stays alone
+    assert found.bonds == ethanol.bonds  # and the ion stays alone, 2.3 angstrom from the oxygen
     assert found.elements == (*ethanol.elements, "Na")
 
 

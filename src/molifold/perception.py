@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,19 +165,31 @@ def read_pdb(path: str | Path) -> tuple[Fields, Float[ndarray, "1 atoms 3"]]:
     if alternates:
         warnings.warn(f"{path.name}: {alternates} atoms at several places; took the first of each", stacklevel=3)
     fields = openmm_fields(file.topology)
-    return {**fields, "bonds": complete_bonds(fields["elements"], fields["bonds"], x=x[0])}, x
+    bonds = complete_bonds(fields["elements"], fields["bonds"], x=x[0], residues=fields["residue_ids"])
+    return {**fields, "bonds": bonds}, x
 
 
-def complete_bonds(elements: Sequence[str], bonds: Bonds, *, x: Float[ndarray, "atoms 3"]) -> Bonds:
-    """``bonds``, and for atoms that have none, those that distances (nm) suggest; ions stay alone.
+def complete_bonds(
+    elements: Sequence[str],
+    bonds: Bonds,
+    *,
+    x: Float[ndarray, "atoms 3"],
+    residues: Sequence[int] | None = None,
+) -> Bonds:
+    """``bonds``, and for atoms that have none, those that distances (nm) suggest.
+
+    An atom that is a residue by itself (``residues``: number of every atom's) is an ion or a bead, and stays alone
+    however near its neighbours are.
 
     >>> complete_bonds(["O", "H", "H"], (), x=np.array([[0.0, 0, 0], [0.096, 0, 0], [-0.024, 0.093, 0]]))
     ((0, 1), (0, 2))
     """
     from rdkit import Chem
 
+    sizes = Counter(residues or ())
+    single = np.array([sizes[r] == 1 for r in residues]) if residues else np.zeros(len(elements), dtype=bool)
     known = {i for bond in bonds for i in bond}
-    lone = [i for i in range(len(elements)) if i not in known]
+    lone = [i for i in range(len(elements)) if i not in known and not single[i]]
     if not lone:
         return bonds
     table = Chem.GetPeriodicTable()
@@ -184,7 +197,7 @@ def complete_bonds(elements: Sequence[str], bonds: Bonds, *, x: Float[ndarray, "
     found = set(bonds)
     for i in lone:
         reach = radii + radii[i] + BOND_TOLERANCE
-        near = np.linalg.norm(x - x[i], axis=1) < reach
+        near = (np.linalg.norm(x - x[i], axis=1) < reach) & ~single
         found |= {(min(i, int(j)), max(i, int(j))) for j in np.flatnonzero(near) if j != i}
     return tuple(sorted(found))
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import mdtraj
 
 OnTruncation = Literal["error", "keep"]
+Result = TypeVar("Result")
 
 #: Formats that mdtraj reads in pieces; the others are read whole.
 STREAMED = {
@@ -29,7 +30,7 @@ STREAMED = {
 
 #: Formats that say which atoms they hold.
 SELF_DESCRIBING = {
-    ".pdb", ".pdb.gz", ".ent", ".cif", ".cif.gz", ".mmcif", ".pdbx", ".gro", ".h5", ".hdf5", ".mol2", ".sdf", ".mol",
+    ".pdb", ".pdb.gz", ".cif", ".cif.gz", ".mmcif", ".pdbx", ".gro", ".h5", ".hdf5", ".mol2",
 }  # fmt: skip
 
 #: Formats that hold times; for others mdtraj counts frames.
@@ -67,7 +68,8 @@ def topology(path: str | Path) -> Molecule:
             if extension(path) in (".gro", ".pdb.gz", ".cif.gz"):
                 first = mdtraj.load(str(path))[0]
                 molecule = Molecule.from_mdtraj(first.topology, name=path.stem)
-                return replace(molecule, bonds=complete_bonds(molecule.elements, molecule.bonds, x=first.xyz[0]))
+                bonds = complete_bonds(molecule.elements, molecule.bonds, x=first.xyz[0], residues=molecule.residue_ids)
+                return replace(molecule, bonds=bonds)
             if extension(path) in (".prmtop", ".parm7", ".prm7"):
                 return Molecule.from_openmm(app.AmberPrmtopFile(str(path)).topology, name=path.stem)
             return Molecule.from_mdtraj(mdtraj.load_topology(str(path)), name=path.stem)
@@ -124,9 +126,11 @@ def _whole_frames(
         if not done:
             raise ValueError(f"source: {path} holds no frames")
         return
+    if not done:
+        raise ValueError(f"source: {path} cannot be read as a {extension(path)} file: {reason}")
     of = f" of {expected}" if expected and expected > done else ""
     message = f"source: {path} breaks off: {done}{of} frames can be read{reason and f' ({reason})'}"
-    if on_truncation == "error" or not done:
+    if on_truncation == "error":
         raise ValueError(f'{message}. Copy it again, or keep the whole frames with on_truncation="keep"')
     warnings.warn(message, stacklevel=2)
 
@@ -134,15 +138,21 @@ def _whole_frames(
 def _read(path: Path, known: mdtraj.Topology, *, chunk: int, skip: int = 0) -> Iterator[mdtraj.Trajectory]:
     import mdtraj
 
+    top = {} if extension(path) in SELF_DESCRIBING else {"top": known}
+    if extension(path) in STREAMED:
+        stream = mdtraj.iterload(str(path), chunk=chunk, skip=skip, **top)
+        while (piece := _quietly(lambda: next(stream, None))) is not None:
+            yield piece
+    elif not skip:
+        whole = _quietly(lambda: mdtraj.load(str(path), **top))
+        yield from (whole[i : i + chunk] for i in range(0, len(whole), chunk))
+
+
+def _quietly(read: Callable[[], Result]) -> Result:
+    """Without remarks on missing optional packages and unlikely unit cells, upon which nobody can act."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "netCDF4 is not installed", "unlikely unit cell": nothing to act upon
-        if extension(path) in STREAMED:
-            top = {} if extension(path) in SELF_DESCRIBING else {"top": known}
-            yield from mdtraj.iterload(str(path), chunk=chunk, skip=skip, **top)
-        elif not skip:
-            own = extension(path) in SELF_DESCRIBING
-            everything = mdtraj.load(str(path)) if own else mdtraj.load(str(path), top=known)
-            yield from (everything[i : i + chunk] for i in range(0, len(everything), chunk))
+        warnings.simplefilter("ignore")
+        return read()
 
 
 def _check_atoms(path: Path, molecule: Molecule, known: mdtraj.Topology) -> None:
@@ -160,7 +170,7 @@ def _check_atoms(path: Path, molecule: Molecule, known: mdtraj.Topology) -> None
         raise ValueError(f"source: got {path}, expected an ensemble store or one of {kinds}")
     if ext not in STREAMED or ext in (".mdcrd", ".crd"):
         return  # such files do not count their atoms; reading them fails instead
-    first = _quietly(lambda: _first_frame(path), path)
+    first = _first_frame(path)
     if first.shape[-2] != molecule.n_atoms:
         raise ValueError(
             f"top: {path} has {first.shape[-2]} atoms per frame, but {molecule!r} has {molecule.n_atoms}; give the "
@@ -171,18 +181,12 @@ def _check_atoms(path: Path, molecule: Molecule, known: mdtraj.Topology) -> None
 def _first_frame(path: Path) -> np.ndarray:
     import mdtraj
 
-    with mdtraj.open(str(path)) as file:
-        read = file.read(1)
-    return read[0] if isinstance(read, tuple) else read
-
-
-def _quietly(read: Callable[[], np.ndarray], path: Path) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read()
-    except Exception as error:
+        with _quietly(lambda: mdtraj.open(str(path))) as file:
+            read = _quietly(lambda: file.read(1))
+    except Exception as error:  # each of mdtraj's readers has its own kind
         raise ValueError(f"source: {path} cannot be read as a {extension(path)} file: {_why(error)}") from error
+    return read[0] if isinstance(read, tuple) else read
 
 
 def _expected_frames(path: Path) -> int | None:
