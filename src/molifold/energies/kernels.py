@@ -15,8 +15,8 @@ Inside your own numba function (an integrator, say) evaluate a block with
 - ``scratch [scratch_rows(p, atoms), lanes]``: any content; one per thread.
 
 It allocates nothing and holds no state. ``pack`` and ``unpack`` change ``[batch, atoms, 3]`` to blocks and back.
-Decorate the calling function with ``njit(cache=True, nogil=True, error_model="numpy")``: the first compilation takes
-several seconds, later starts load it from disk.
+Decorate the calling function with ``compiling.compiled()``: the first compilation takes several seconds, later starts
+load it from disk, and a change of a kernel is noticed there.
 
 >>> import numpy as np
 >>> from molifold.energies.parameters import cast, empty
@@ -40,6 +40,7 @@ from jaxtyping import Float
 from numba import njit
 from numpy import ndarray
 
+from molifold.energies.compiling import compiled
 from molifold.energies.kernels_bonded import angles, bonds, cmaps, torsions
 from molifold.energies.kernels_nonbonded import FREE, PER_ATOM, PER_PAIR, nonbonded
 from molifold.energies.parameters import Parameters
@@ -86,7 +87,7 @@ def unpack(block, first, x):
                 x[first + lane, i, axis] = block[i, axis, lane]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _run(x, p, lanes, u, f):
     """Fill ``u [batch]`` and ``f [batch, atoms, 3]``."""
     atoms = x.shape[1]
