@@ -157,7 +157,8 @@ class Molecule:
         """The molecule of a PDB or mmCIF file, with all its atoms (``data.structure`` gives the coordinates as well).
 
         Bonds come from residue templates and CONECT records; atoms that get none there are joined by distance.
-        Of several models, and of alternate locations of an atom, the first is taken, with a warning.
+        Of several models, and of alternate locations of an atom, the first is taken; a warning says so (in mmCIF
+        files, of models only).
 
         Raises:
             FileNotFoundError: if there is no such file.
