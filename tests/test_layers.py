@@ -21,7 +21,7 @@ WITH_TORCH = [
     {"sampling"}, {"training"},
 ]  # fmt: skip
 EXCEPTIONS = {("probes", "runs"), ("sampling", "analysis")} | {("training", p) for p in ("runs", "probes", "data")}
-TOP = {"cli", "demo", "check", "recipes", "testing", "__main__"}
+TOP = {"cli", "workflows", "recipes", "testing"}
 TORCH = {"torch", "lightning", "lightning_fabric", "safetensors.torch", "pytorch_lightning"}
 LONG_FILE, LONG_FUNCTION = 500, 80
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from molifold import Ensemble, Molecule
-from molifold.data.export import write
+from molifold.data.export import EXTENSIONS, write
 
 ETHANE = Molecule(
     elements=("C", "C") + ("H",) * 6, bonds=((0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (1, 6), (1, 7)), name="ethane"
@@ -18,22 +18,26 @@ def ensemble():
     return Ensemble(ETHANE, x, columns={"time": np.arange(7.0) * 2})
 
 
-@pytest.mark.parametrize("extension", ["xtc", "dcd", "trr", "nc", "h5", "pdb", "gro"])
+@pytest.mark.parametrize("extension", ["xtc", "dcd", "trr", "nc", "h5", "pdb", "gro", "mdcrd"])
 def test_mdtraj_reads_the_same_back(ensemble, tmp_path, extension):
     path = write(ensemble, tmp_path / f"e.{extension}")
     top = None if extension in ("h5", "pdb", "gro") else ETHANE.to_mdtraj()
     back = mdtraj.load(str(path), **({"top": top} if top else {}))
     # xtc, pdb and gro store three decimals of nm (pdb of angstrom).
-    np.testing.assert_allclose(back.xyz, ensemble.x, atol=6e-4 if extension in ("xtc", "pdb", "gro") else 2e-6)
+    np.testing.assert_allclose(back.xyz, ensemble.x, atol=6e-4 if extension in ("xtc", "pdb", "gro", "mdcrd") else 2e-6)
     if extension in ("xtc", "trr", "nc", "h5"):
         np.testing.assert_allclose(back.time, ensemble.columns["time"])
 
 
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_every_extension_that_is_promised(ensemble, tmp_path, extension):
+    assert write(ensemble[:1], tmp_path / f"e{extension}").stat().st_size > 0
+
+
 def test_errors_name_the_fix(ensemble, tmp_path):
-    with pytest.raises(ValueError, match=r"e\.docx.*try \.xtc"):
-        write(ensemble, tmp_path / "e.docx")
-    with pytest.raises(ValueError, match="unit cell"):
-        write(ensemble, tmp_path / "e.lammpstrj")
+    for name in ("e.docx", "e.lammpstrj", "xtc"):
+        with pytest.raises(ValueError, match=f"got '{name}', expected one of the extensions .xtc .trr"):
+            write(ensemble, tmp_path / name)
     with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
         write(ensemble, tmp_path / "no" / "e.xtc")
     broken = ensemble.x.copy()

@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Say what is wrong with an installation, a recipe, a run or an ensemble store.
 
-    Examples:
+    For example:
 
         molifold check
 
@@ -28,7 +28,7 @@ def command(
 
         molifold check data.ens
     """
-    from molifold.check import check
+    from molifold.workflows.check import check
 
     findings = check(what)
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -9,6 +9,27 @@ import numpy as np
 
 from molifold.ensemble import Ensemble
 
+#: What ``write`` writes; all others that mdtraj knows need a unit cell.
+EXTENSIONS = (
+    ".xtc", ".trr", ".dcd", ".nc", ".netcdf", ".ncdf", ".h5", ".pdb", ".pdb.gz", ".cif", ".cif.gz", ".gro",
+    ".xyz", ".xyz.gz", ".mdcrd", ".crd",
+)  # fmt: skip
+
+
+def check_writable(path: str | Path) -> Path:
+    """``path``, if ``write`` could write it.
+
+    Raises:
+        ValueError: if the extension is unknown.
+        FileNotFoundError: if the folder does not exist.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(EXTENSIONS):
+        raise ValueError(f"path: got {path.name!r}, expected one of the extensions {' '.join(EXTENSIONS)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    return path
+
 
 def write(ensemble: Ensemble, path: str | Path) -> Path:
     """Write a trajectory in the mdtraj format that the extension names: xtc, dcd, trr, nc, h5, pdb, cif, gro, xyz ...
@@ -29,9 +50,7 @@ def write(ensemble: Ensemble, path: str | Path) -> Path:
     """
     import mdtraj
 
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    path = check_writable(path)
     if ensemble.molecule.dimensions != 3:
         raise ValueError(f"ensemble: got {ensemble.molecule.dimensions}-dimensional particles; use ensemble.save")
     broken = int((~np.isfinite(ensemble.x).all(axis=(1, 2))).sum())
@@ -40,13 +59,6 @@ def write(ensemble: Ensemble, path: str | Path) -> Path:
     x = np.asarray(ensemble.x, dtype=np.float32)
     trajectory = mdtraj.Trajectory(x, ensemble.molecule.to_mdtraj(), time=ensemble.columns.get("time"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "netCDF4 is not installed", "unit cell missing": neither is the user's
-        try:
-            trajectory.save(str(path))
-        except TypeError as error:  # formats of periodic systems fail on the missing unit cell
-            raise ValueError(f"path: {path.name} needs a unit cell, which molecules here do not have") from error
-        except OSError as error:
-            if "no saver" not in str(error):
-                raise
-            raise ValueError(f"path: got {path.name!r}, whose extension mdtraj cannot write; try .xtc") from error
+        warnings.simplefilter("ignore")  # "netCDF4 is not installed" is not the user's business
+        trajectory.save(str(path))
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,8 +152,8 @@ def _run(path: Path) -> Iterator[Finding]:
         yield Finding("error", "run.json", str(error))
         return
     hint = {
-        "crashed": "its process is gone; `molifold train --resume` goes on from the last checkpoint",
-        "failed": "see the last event; `molifold train --resume` goes on from the last checkpoint",
+        "crashed": "its process is gone; the same `molifold train` command goes on from the last checkpoint",
+        "failed": "see the last event; the same `molifold train` command goes on from the last checkpoint",
     }
     yield Finding("warning" if run.state in hint else "ok", "state", repr(run), hint.get(run.state, ""))
     events, _ = run.events()
@@ -172,13 +171,14 @@ def _run(path: Path) -> Iterator[Finding]:
 
 
 def _recipe(what: str | Path) -> Iterator[Finding]:
-    from molifold.training import recipe
+    from molifold.recipes import find
+    from molifold.training import RecipeError, read_recipe
 
+    path = find(what)
     try:
-        found = recipe.load(what)
-    except FileNotFoundError:
-        raise
-    except (ValueError, tomllib.TOMLDecodeError) as error:
-        yield Finding("error", "recipe", str(error))
+        read_recipe(path)
+    except RecipeError as error:
+        for problem in error.problems:
+            yield Finding("error", path.name, problem)
         return
-    yield Finding("ok", "recipe", repr(found))
+    yield Finding("ok", path.name, "can be run: molifold train " + str(what))

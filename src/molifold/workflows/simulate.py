@@ -1,0 +1,109 @@
+"""From a name or a file to an ensemble by molecular dynamics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from molifold.data import System, example, examples, from_force_field, from_prmtop, structure
+from molifold.ensemble import Ensemble
+
+#: AMBER99SB-ILDN with OBC2 implicit solvent, as OpenMM ships it.
+FORCE_FIELD = ("amber99sbildn.xml", "amber99_obc.xml")
+
+Method = Literal["replica-exchange", "langevin", "openmm"]
+
+
+def find_system(
+    what: str | None = None,
+    *,
+    sequence: str | None = None,
+    force_field: Sequence[str] = FORCE_FIELD,
+    prmtop: str | Path | None = None,
+    solvent: str | None = "OBC1",
+) -> System:
+    """The system that a user means: a named example, a structure file, or a sequence.
+
+    Args:
+        what: name of an example, or a structure file (pdb, cif, ...), which gives the coordinates.
+        sequence: one-letter amino-acid codes, capped with Ace and Nme, instead of ``what``.
+        force_field: OpenMM XML files, shipped with OpenMM or paths.
+        prmtop: AMBER topology, instead of ``force_field``.
+        solvent: implicit solvent model for ``prmtop``: None, "HCT", "OBC1", "OBC2", "GBn" or "GBn2".
+
+    Raises:
+        FileNotFoundError: if ``what`` is neither an example nor a file.
+        ValueError: if both or neither of ``what`` and ``sequence`` are given, or no force field fits.
+
+    >>> find_system("butane").molecule.formula
+    'C4H10'
+    """
+    if (what is None) == (sequence is None):
+        raise ValueError("what: expected either a system (example or file) or a sequence, not both and not neither")
+    if what in examples():
+        return example(str(what))
+    if sequence is None and not Path(str(what)).is_file():
+        raise FileNotFoundError(f"what: no file {what}, and no example of that name: {', '.join(examples())}")
+    molecule, x = structure(sequence=sequence) if sequence is not None else structure(what)
+    if prmtop is not None:
+        return from_prmtop(prmtop, x, implicit_solvent=solvent)
+    return from_force_field(molecule, x, files=force_field)
+
+
+def simulate(
+    system: System,
+    *,
+    to: str | Path,
+    method: Method = "replica-exchange",
+    temperature: float = 300.0,
+    hottest: float = 1000.0,
+    replicas: int = 8,
+    walkers: int = 4,
+    nanoseconds: float | None = None,
+    seconds: float | None = None,
+    timestep: float = 0.001,
+    save_every: int = 100,
+    seed: int = 0,
+    threads: int = 1,
+    resume: bool = False,
+    progress: Callable[[float, float, str], None] | None = None,
+) -> Ensemble:
+    """Simulate a system from its minimised start structure on the batched engine, into a store.
+
+    Args:
+        system: what.
+        to: the store; readable while it grows.
+        method: "replica-exchange" crosses barriers by ``replicas`` temperatures from ``temperature`` to ``hottest`` (K)
+            and keeps all of them; "langevin" runs at one; "openmm" uses OpenMM's own integrator and any force that it
+            has, one walker, tens of times slower.
+        walkers: independent copies of the ladder, or of the molecule.
+        nanoseconds: of every walker; None: until ``seconds`` of wall time have passed.
+        timestep: ps.
+        save_every: steps between saved frames.
+        seed, threads, resume, progress: see ``simulation.replica_exchange``.
+
+    Raises:
+        ValueError: if an argument does not fit, or neither ``nanoseconds`` nor ``seconds`` is given.
+        FileExistsError: if ``to`` exists and ``resume`` is False.
+    """
+    from molifold import energies
+    from molifold.simulation import langevin, minimize, openmm_run, replica_exchange, temperature_ladder
+
+    common: dict[str, Any] = {
+        "molecule": system.molecule, "seed": seed, "max_seconds": seconds, "save_every": save_every,
+        "timestep": timestep, "steps": None if nanoseconds is None else round(1000 * nanoseconds / timestep), "to": to,
+        "resume": resume, "progress": progress,
+    }  # fmt: skip
+    if method == "openmm":
+        return openmm_run(system.openmm_system(), system.x, temperature=temperature, **common)
+    if system.build is None:
+        energy = getattr(energies, system.kind)()
+    else:
+        energy = energies.MolecularMechanics.from_system(system.openmm_system(), temperature=temperature)
+    start = minimize(energy, system.x).x
+    common["threads"] = threads
+    if method == "langevin":
+        return langevin(energy, start, temperature=temperature, walkers=walkers, **common)
+    ladder = temperature_ladder(temperature, hottest, replicas)
+    return replica_exchange(energy, start, temperatures=ladder, walkers_per_temperature=walkers, **common)
