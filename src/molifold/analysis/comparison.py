@@ -72,7 +72,7 @@ def torsion_comparison(
     >>> def ensemble(n):
     ...     return Ensemble(Molecule(elements=("X",)), np.zeros((n, 1, 3)), columns={"phi": rng.vonmises(-1, 4, n)})
     >>> torsion_comparison(ensemble(4000), ensemble(9000), names=["phi"])[0].raw_divergence
-    JSD (bits) 0.00... +- ..., floor 0.00... +- ... (ratio ... +- ...; n = 4000 on each side)
+    JSD (bits) 0.00... +- ..., floor 0.00... +- ... (ratio ... +- ...; 4000 frames, ESS 4000)
     """
     names = tuple(names or named_torsions(generated.molecule))
     generated, reference = measure_torsions(generated, names=names), measure_torsions(reference, names=names)
@@ -143,7 +143,7 @@ def map_divergence(
     ...     angles = {"phi": rng.vonmises(-1, 4, n), "psi": rng.vonmises(2, 3, n)}
     ...     return Ensemble(Molecule(elements=("X",)), np.zeros((n, 1, 3)), columns=angles)
     >>> map_divergence(ensemble(4000), ensemble(9000))
-    KL(reference || model) (nats) ... +- ..., floor ... +- ... (ratio ... +- ...; n = 4000 on each side)
+    KL(reference || model) (nats) ... +- ..., floor ... +- ... (ratio ... +- ...; 4000 frames, ESS 4000)
     """
     kl = partial(kl_divergence, area=(2 * np.pi / bins) ** 2, epsilon=epsilon)
     measures: dict[str, tuple[Measure, str]] = {

@@ -1,19 +1,19 @@
 """How far an ensemble is from a reference, beside the noise floor: how far halves of the reference are apart.
 
 A divergence between histograms is positive even for two samples of one distribution and shrinks with their size, so
-one number alone says nothing. Here both numbers come from the same estimator at the same size:
+one number alone says nothing. Here both numbers come from the same estimator, with as many frames and the same weights:
 
-1. The reference is cut in blocks (whole trajectories, or long runs in time). Blocks are dealt at random into halves
-   A and B, ``splits`` times. Each half is thinned evenly in time to n frames.
-2. The model enters with as many frames as have a Kish effective sample size of n. ``n = min(frames / 2, ESS)``, so
-   neither side is compared at a size that the other does not have. (Kish's size is the right one as far as the weights
-   do not depend on the histogrammed coordinate itself: most of their spread comes from the other coordinates.)
-3. ``value`` is the mean over splits of ``(d(A, model) + d(B, model)) / 2``, ``floor`` that of
-   ``(d(A, B) + d(B, A)) / 2``.
+1. The reference is cut in blocks (whole trajectories, or long runs in time), which are dealt at random into halves A
+   and B, ``splits`` times. Halves are thinned evenly in time to ``m = min(reference frames / 2, model frames)`` frames.
+2. The model enters with its first m frames and their importance weights.
+3. ``value`` is the mean over splits of ``(d(A, model) + d(B, model)) / 2``. ``floor`` is that of
+   ``(d(A, B*) + d(B, A*)) / 2``, where ``*`` means that the half carries the weights of the model, dealt at random to
+   its frames: it stands in for a perfect model of the same effective sample size.
 
 ``ratio = value / floor`` is about 1 for a perfect model. The floor contains the correlation in time of the reference:
-one that is far above ``ideal_floor`` (halves of the same frames dealt one by one, as if they were independent) says
-that the reference itself has not converged, and a ratio near 1 then means little.
+one that is far above ``ideal_floor`` (the same frames dealt one by one, as if they were independent) says that the
+reference itself has not converged, and a ratio near 1 then means little. Likewise a large floor from a small effective
+sample size: a ratio near 1 then says that the comparison cannot see more.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from molifold.analysis.histograms import (
-    frame_weights,
-    histogram_by_block,
-)
+from molifold.analysis.histograms import frame_weights, histogram_by_block
 from molifold.analysis.uncertainty import CORRELATED, trajectory_blocks
 
 #: d(p, q) along the last axis; p is the reference.
@@ -43,8 +40,8 @@ class Divergence:
     ``error`` and ``floor_error`` are jackknife standard errors (over groups of model frames and over blocks of the
     reference), ``floor_high`` the 95 % quantile of the floor over random halves: a perfect model exceeds it once in
     twenty times. ``plain`` is the same divergence of all frames against all frames, without any matching of sizes
-    (the number that papers print). ``size`` is the effective number of frames on each side, ``model_frames`` how many
-    drawn frames that took.
+    (the number that papers print). ``frames`` is the number of frames on each side, ``ess`` what those of the model
+    are worth (Kish).
     """
 
     measure: str
@@ -57,14 +54,34 @@ class Divergence:
     ratio: float
     ratio_error: float
     plain: float
-    size: int
-    model_frames: int
+    frames: int
+    ess: float
 
     def __repr__(self) -> str:
         return (
             f"{self.measure} {self.value:.4g} +- {self.error:.1g}, floor {self.floor:.4g} +- {self.floor_error:.1g} "
-            f"(ratio {self.ratio:.2f} +- {self.ratio_error:.2f}; n = {self.size} on each side)"
+            f"(ratio {self.ratio:.2f} +- {self.ratio_error:.2f}; {self.frames} frames, ESS {self.ess:.0f})"
         )
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Histograms of the blocks of the reference, plain and with the weights of the model, and their random halvings."""
+
+    plain: Float[ndarray, "blocks cells"]
+    weighted: Float[ndarray, "blocks cells"]
+    halves: Float[ndarray, "splits blocks"]
+    measure: Measure
+
+    def value(self, model: Float[ndarray, " cells"], *, keep: ndarray | float = 1.0) -> float:
+        """Mean divergence of the model from both halves, using the blocks in ``keep``."""
+        a, b = ((half * keep) @ self.plain for half in (self.halves, 1 - self.halves))
+        return 0.5 * float((self.measure(a, model[None]) + self.measure(b, model[None])).mean())
+
+    def floors(self, *, keep: ndarray | float = 1.0) -> Float[ndarray, " splits"]:
+        """Divergence between halves, one of them in the place of the model."""
+        a, b = self.halves * keep, (1 - self.halves) * keep
+        return 0.5 * (self.measure(a @ self.plain, b @ self.weighted) + self.measure(b @ self.plain, a @ self.weighted))
 
 
 def compare(
@@ -99,54 +116,65 @@ def compare(
     >>> rng = np.random.default_rng(0)
     >>> a, b = rng.integers(0, 8, 20_000), rng.integers(0, 8, 60_000)
     >>> d = compare(a, b, n_cells=8, measure=jensen_shannon, name="JSD (bits)")
-    >>> d.size, bool(d.ratio < 3)
+    >>> d.frames, bool(d.ratio < 3)
     (20000, True)
     """
     if len(reference) < 4:
         raise ValueError(f"reference: got {len(reference)} frames, expected at least 4 to make two halves")
-    w = frame_weights(log_w, len(model))
-    fraction = w.sum() ** 2 / (w * w).sum() / len(w)
-    size = max(1, int(min(len(reference) // 2, fraction * len(w))))
-    used = min(len(w), round(size / fraction))
+    all_weights = frame_weights(log_w, len(model))
+    m = min(len(reference) // 2, len(model))
+    w = all_weights[:m]
+    if not w.any():
+        raise ValueError(
+            f"log_w: got -inf for the first {m} frames, which are compared; expected some of finite weight"
+        )
     rng = np.random.default_rng(seed)
-
     label = trajectory_blocks(len(reference), trajectory=trajectory, blocks=2 * CORRELATED)
-    ones = np.ones(len(reference))
-    whole = histogram_by_block(reference, ones, label, n_cells)
     # Frames block after block, then every so-manyth: an even thinning in time.
-    keep = np.argsort(label, kind="stable")[np.arange(2 * size) * len(reference) // (2 * size)]
-    blocks = histogram_by_block(reference[keep], ones[keep], label[keep], n_cells)
-    blocks = blocks[blocks.sum(1) > 0]
-    group = np.arange(used) * min(used, CORRELATED) // used
-    groups = histogram_by_block(model[:used], w[:used], group, n_cells)
-    halves = _halves(len(blocks), splits, rng)
-
-    value, floor = partial(_value, measure=measure, halves=halves), partial(_floor, measure=measure, halves=halves)
-    m = groups.sum(0)
-    values, floors = value(blocks, m), floor(blocks)
-    left_model = [value(blocks, m - g).mean() for g in groups]
-    kept = [np.arange(len(blocks)) != k for k in range(len(blocks))]
-    left_floor = [floor(blocks, keep=k).mean() for k in kept]
-    left_value = [value(blocks, m, keep=k).mean() for k in kept]
+    kept = np.argsort(label, kind="stable")[np.arange(2 * m) * len(reference) // (2 * m)]
+    cell, label = reference[kept], np.unique(label[kept], return_inverse=True)[1]
+    dealt = rng.permutation(np.concatenate([w, w]))
+    known = _Reference(
+        plain=histogram_by_block(cell, np.ones(2 * m), label, n_cells),
+        weighted=histogram_by_block(cell, dealt, label, n_cells),
+        halves=_halves(int(label.max()) + 1, splits, rng),
+        measure=measure,
+    )
+    groups = histogram_by_block(model[:m], w, np.arange(m) % min(m, CORRELATED), n_cells)
     return Divergence(
         measure=name,
-        value=float(values.mean()),
-        error=_spread(left_model),
-        floor=float(floors.mean()),
-        floor_error=_spread(left_floor),
-        floor_high=float(np.quantile(floors, 0.95)),
-        ideal_floor=_ideal_floor(blocks.sum(0), measure, rng),
-        ratio=float(values.mean() / floors.mean()) if floors.mean() > 0 else float("nan"),
-        ratio_error=float(
-            np.hypot(
-                _spread(np.asarray(left_model) / floors.mean()),
-                _spread(np.asarray(left_value) / np.asarray(left_floor)),
+        **_numbers(known, groups),
+        ideal_floor=_ideal_floor(cell, dealt, n_cells, measure, rng),
+        plain=float(
+            measure(
+                np.bincount(reference, minlength=n_cells), np.bincount(model, weights=all_weights, minlength=n_cells)
             )
         ),
-        plain=float(measure(whole.sum(0), np.bincount(model, weights=w, minlength=n_cells))),
-        size=size,
-        model_frames=used,
+        frames=m,
+        ess=float(w.sum() ** 2 / (w * w).sum()),
     )
+
+
+def _numbers(known: _Reference, groups: Float[ndarray, "groups cells"]) -> dict[str, float]:
+    """Value, floor and ratio with jackknife errors over groups of model frames and blocks of the reference."""
+    model = groups.sum(0)
+    value, floors = known.value(model), known.floors()
+    floor = float(floors.mean())
+    # A group that carries all the weight leaves nothing to compare.
+    left_model = np.array([known.value(model - g) for g in groups if (model - g).sum() > 1e-9 * model.sum()])
+    keeps = 1.0 - np.eye(len(known.plain))
+    left_floor = np.array([known.floors(keep=keep).mean() for keep in keeps])
+    left_value = np.array([known.value(model, keep=keep) for keep in keeps])
+    ratio_error = np.hypot(_spread(left_model) / floor, _spread(left_value / left_floor)) if floor > 0 else np.nan
+    return {
+        "value": value,
+        "error": _spread(left_model),
+        "floor": floor,
+        "floor_error": _spread(left_floor),
+        "floor_high": float(np.quantile(floors, 0.95)),
+        "ratio": value / floor if floor > 0 else np.nan,
+        "ratio_error": float(ratio_error),
+    }
 
 
 def _halves(blocks: int, splits: int, rng: np.random.Generator) -> Float[ndarray, "splits blocks"]:
@@ -154,33 +182,18 @@ def _halves(blocks: int, splits: int, rng: np.random.Generator) -> Float[ndarray
     return np.stack([rng.permutation(blocks) < (blocks + 1) // 2 for _ in range(splits)]).astype(float)
 
 
-def _value(
-    blocks: ndarray, model: ndarray, *, measure: Measure, halves: ndarray, keep: ndarray | None = None
-) -> ndarray:
-    a, b = _split(blocks, halves, keep)
-    return 0.5 * (measure(a, model[None]) + measure(b, model[None]))
-
-
-def _floor(blocks: ndarray, *, measure: Measure, halves: ndarray, keep: ndarray | None = None) -> ndarray:
-    return _floor_of(*_split(blocks, halves, keep), measure)
-
-
-def _split(blocks: ndarray, halves: ndarray, keep: ndarray | None) -> tuple[ndarray, ndarray]:
-    inside = np.ones(len(blocks)) if keep is None else keep.astype(float)
-    return (halves * inside) @ blocks, ((1 - halves) * inside) @ blocks
-
-
 def _spread(left_out: Sequence[float] | ndarray) -> float:
     """Jackknife standard error of statistics with one block left out."""
-    return float(np.sqrt((len(left_out) - 1) * np.var(left_out)))
+    return float(np.sqrt((len(left_out) - 1) * np.var(left_out))) if len(left_out) > 1 else float("nan")
 
 
-def _ideal_floor(pooled: ndarray, measure: Measure, rng: np.random.Generator, repeats: int = 16) -> float:
-    # Frames dealt one by one instead of in blocks: the same frames, without their correlation in time.
-    counts = pooled.astype(np.int64)
-    a = rng.multivariate_hypergeometric(counts, counts.sum() // 2, size=repeats)
-    return float(_floor_of(a, counts - a, measure).mean())
-
-
-def _floor_of(a: ndarray, b: ndarray, measure: Measure) -> ndarray:
-    return 0.5 * (measure(a, b) + measure(b, a))
+def _ideal_floor(
+    cell: ndarray, dealt: ndarray, n_cells: int, measure: Measure, rng: np.random.Generator, repeats: int = 6
+) -> float:
+    # Frames dealt one by one instead of in blocks: the same frames and weights, without their correlation in time.
+    found, half = [], len(cell) // 2
+    count = partial(np.bincount, minlength=n_cells)
+    for _ in range(repeats):
+        shuffled = rng.permutation(cell)
+        found.append(measure(count(shuffled[:half]), count(shuffled[half:], weights=dealt[half:])))
+    return float(np.mean(found))

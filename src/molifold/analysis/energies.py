@@ -85,7 +85,7 @@ def energy_comparison(
     >>> atom = Molecule(elements=("X",))
     >>> a, b = (Ensemble(atom, np.zeros((n, 1, 3)), log_p=-rng.gamma(30, size=n)) for n in (4000, 9000))
     >>> energy_comparison(a, b).raw_variation
-    total variation 0.0... +- ..., floor 0.0... +- ... (ratio ... +- ...; n = 4000 on each side)
+    total variation 0.0... +- ..., floor 0.0... +- ... (ratio ... +- ...; 4000 frames, ESS 4000)
     """
     u, v = reduced_energy(generated), reduced_energy(reference)
     if not np.isfinite(v).all():

@@ -1,0 +1,101 @@
+"""How to read each panel of the report: what it shows, what healthy looks like, what to do otherwise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Help(NamedTuple):
+    """Three answers that stand under a picture."""
+
+    shows: str
+    healthy: str
+    otherwise: str
+
+    def of(self, name: str) -> Help:
+        """The same with ``{name}`` filled in.
+
+        >>> Help("Along {name}.", "", "").of("φ").shows
+        'Along φ.'
+        """
+        return Help(*(text.replace("{name}", name) for text in self))
+
+
+MAP = Help(
+    shows=(
+        "−log of the density of two torsions in 64 × 64 bins, in kT; lines at every second kT. Raw draws "
+        "count once each, reweighted ones by their importance weight. ESS is the number of independent frames "
+        "that they are worth. In the table, a half of the reference, with the same weights, takes the place "
+        "of the draws to give the floor."
+    ),
+    healthy=(
+        "The reweighted map has the basins of the reference, at the same depth, and its divergence is near "
+        "the floor. The raw map may differ by a kT in barriers."
+    ),
+    otherwise=(
+        "A basin that is missing from the raw map cannot be reweighted back: train on data that visit it. "
+        "Speckles in the reweighted map are few heavy frames: see the weights. A floor far above that of "
+        "independent frames: simulate longer."
+    ),
+)
+
+REGION = Help(
+    shows=(
+        "Left: −log p along {name}, with bands of 95 %. Right: free energy of 0° < {name} < 150° against all "
+        "the rest, with 95 % intervals (bootstrap over draws; over trajectories for the reference)."
+    ),
+    healthy="The reweighted interval overlaps that of the reference, and is not wider than you need.",
+    otherwise=(
+        "A wide reference: simulate longer. A wide reweighted one: draw more. Intervals apart while both are "
+        "narrow: another force field or temperature, or a reference that has not converged."
+    ),
+)
+
+TORSIONS = Help(
+    shows=(
+        "Density of every rotatable torsion. JSD is the Jensen–Shannon divergence from the reference in "
+        "thousandths of a bit; the floor is that between halves of the reference, one of them with the same "
+        "weights."
+    ),
+    healthy="Reweighted values near the floor. Raw ones may be several times as large.",
+    otherwise=(
+        "Far above the floor after reweighting: the weights (below) do not carry it, or the two ensembles are "
+        "of different systems. One torsion alone: that part of the generator is too weak; look at its "
+        "neighbours in the graph."
+    ),
+)
+
+ENERGIES = Help(
+    shows=(
+        "Histograms of the reduced energy U / kT, linear and logarithmic. 1 − overlap is the total variation "
+        "from the reference."
+    ),
+    healthy="Reweighted lies on the reference. Raw is shifted up by a few kT at most, with a short tail.",
+    otherwise=(
+        "A raw histogram far to the right has strained bonds or clashes: train longer, or add reverse KL. A "
+        "reweighted one that is off although the effective sample size is high: draws and reference were not "
+        "given the same energy function."
+    ),
+)
+
+WEIGHTS = Help(
+    shows=(
+        "How log weights spread, how the effective fraction changes as draws are added, and the Pareto shape "
+        "k of the heaviest weights."
+    ),
+    healthy="Share of weight close to share of draws; a fraction that stays level; k below 0.5.",
+    otherwise=(
+        "A fraction that drops in steps, or k above 0.7: rare frames carry the average. Draw more, or improve "
+        "the generator where the heavy frames are. None of this can see a basin that is never drawn."
+    ),
+)
+
+TRAINING = Help(
+    shows="What was logged, over optimiser steps: means over equal runs of steps, with their range as a band.",
+    healthy="Losses fall and level out; validation stays with training; the gradient norm is steady.",
+    otherwise=(
+        "Validation turns up: too large a network or too few frames; stop there or simulate more. Spikes: "
+        "lower the learning rate, or look for bad batches among the events. Still falling at the end: train "
+        "longer."
+    ),
+)

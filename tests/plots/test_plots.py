@@ -1,0 +1,108 @@
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from molifold import Ensemble, Molecule, plots
+from molifold import analysis as A
+from molifold.plots.training import reduce
+
+ATOM = Molecule(elements=("X",))
+
+
+def angles(n, seed):
+    rng = np.random.default_rng(seed)
+    columns = {"phi": rng.vonmises(-1.2, 5, n), "psi": rng.vonmises(np.pi, 3, n)}
+    u = rng.gamma(20, size=n)
+    return Ensemble(ATOM, np.zeros((n, 1, 3)), log_p=-u, log_q=-u + rng.normal(0, 0.4, n), columns=columns)
+
+
+@pytest.fixture(scope="module")
+def two():
+    return angles(4_000, 0), angles(9_000, 1)
+
+
+def texts(figure):
+    return " ".join(t.get_text() for t in figure.findobj(mpl.text.Text))
+
+
+def test_drawing_leaves_matplotlib_as_it_was(two):
+    before = dict(mpl.rcParams)
+    plots.ramachandran({"raw": A.ramachandran(two[0])})
+    assert dict(mpl.rcParams) == before
+
+
+def test_map_shows_the_first_torsion_on_x_and_its_sizes(two):
+    made = two[0]
+    m = A.ramachandran(made, log_w=made.log_w)
+    figure = plots.ramachandran({"reweighted": m}, temperature=300)
+    axes = figure.axes[0]
+    drawn = axes.images[0].get_array()
+    row, column = np.unravel_index(np.nanargmin(drawn), drawn.shape)
+    assert m.free_energy[column, row] == 0
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("φ", "ψ")
+    assert "n 4,000 · ESS" in texts(figure)
+    assert "300 K" in texts(figure)
+
+
+def test_contours_close_over_the_seam():
+    # psi centred on +-180: the lines must reach both edges of the panel
+    figure = plots.ramachandran({"raw": A.ramachandran(angles(100_000, 3))})
+    heights = np.concatenate([p.vertices[:, 1] for p in figure.axes[0].collections[0].get_paths() if len(p.vertices)])
+    assert heights.max() > np.pi
+    assert heights.min() < -np.pi
+
+
+def test_torsions_print_divergence_and_floor(two):
+    comparisons = A.torsion_comparison(*two, names=["phi", "psi"], log_w=two[0].log_w)
+    text = texts(plots.torsions(comparisons))
+    d = comparisons[0].reweighted_divergence
+    assert f"reweighted {1000 * d.value:#.2g}" in text
+    assert f"floor {1000 * d.floor:#.2g}" in text
+    assert "ESS" in text
+
+
+def test_weights_print_clipped_beside_unclipped():
+    log_w = np.random.default_rng(0).normal(size=50_000)
+    e, k = A.effective_sample_size(log_w), A.pareto_k(log_w)
+    text = texts(plots.weights(log_w))
+    assert f"unclipped {100 * e.fraction:.1f} ±" in text
+    assert f"clipped (dashed) {100 * e.clipped_fraction:.1f} %" in text
+    assert f"{k.k:.2f} ± {k.error:.2f}" in text
+
+
+def test_free_energy_of_an_unseen_region_is_drawn_as_a_bound(two):
+    made = two[0]
+    none = A.free_energy_difference(made, np.zeros(len(made), dtype=bool))
+    seen = A.free_energy_difference(made, made.columns["phi"] > -1)
+    profile = A.circular_histogram(made.columns["phi"])
+    text = texts(plots.free_energy({"reference": seen, "raw": none}, profiles={"raw": profile}))
+    assert f"no frame inside: above {none.low:.1f} kT" in text
+
+
+def test_long_curves_are_reduced_without_losing_their_extremes_and_nan_is_left_out():
+    rng = np.random.default_rng(0)
+    points = np.stack([np.arange(10_000), rng.normal(size=10_000)], axis=1)
+    points[5_000, 1] = np.nan
+    step, low, middle, high = reduce(points)
+    assert len(step) == 400
+    assert (low.min(), high.max()) == (np.nanmin(points[:, 1]), np.nanmax(points[:, 1]))
+    assert middle.mean() == pytest.approx(np.nanmean(points[:, 1]), abs=1e-2)
+
+
+def test_training_takes_rows_with_gaps_text_and_dollars():
+    rows = [{"step": s, "loss": 1.0 / s, "odd$name^": "NaN" if s % 2 else 3.0} for s in range(1, 30)]
+    figure = plots.training(rows)
+    figure.savefig(io.BytesIO(), format="svg")
+    assert len(figure.axes) == 2
+    with pytest.raises(ValueError, match="without a finite number"):
+        plots.training([{"step": 1, "loss": float("nan")}])
+
+
+def test_energies_name_what_lies_outside(two):
+    made, known = two
+    log_p = np.array(made.log_p)
+    log_p[:40] = -1e9
+    strained = Ensemble(ATOM, made.x, log_p=log_p, log_q=made.log_q)
+    assert "1 % of raw draws" in texts(plots.energies(A.energy_comparison(strained, known)))
