@@ -139,7 +139,8 @@ def test_time_budget_ends_the_run_and_progress_is_told():
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
     assert told[-1][2] == "done"
-    assert all(speed > 0 for _, speed, _ in told)
+    assert told[0] == (0, 0, "preparing")
+    assert all(speed > 0 for _, speed, _ in told[1:])
 
 
 RUN = """

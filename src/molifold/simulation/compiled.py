@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 from numpy import ndarray
 
-from molifold.energies.kernels import energy_forces_block, scratch_rows
+from molifold.energies.compiling import compiled
+from molifold.energies.kernels import energy_forces, energy_forces_block, scratch_rows
 from molifold.energies.parameters import Parameters
 from molifold.energies.simd import lanes
 from molifold.simulation.noise import fill_normal, seed_lanes
@@ -25,7 +25,7 @@ from molifold.simulation.noise import fill_normal, seed_lanes
 LANES = lanes("float32")
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+@compiled(fastmath={"contract", "nsz"})
 def _advance_block(x, v, f, u, rng, noise, scratch, p, kick, keep, spread, half, steps):
     """Integrate one block in place; ``spread`` [atoms, lanes] is the width of the noise on velocities.
 
@@ -51,11 +51,6 @@ def _advance_block(x, v, f, u, rng, noise, scratch, p, kick, keep, spread, half,
                 centroid += share * x[i, axis, lane]
             for i in range(atoms):
                 x[i, axis, lane] -= centroid
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _evaluate_block(x, u, f, scratch, p):
-    energy_forces_block(x, p, u, f, scratch)
 
 
 class CompiledEngine:
@@ -93,19 +88,18 @@ class CompiledEngine:
         self._half = np.float32(0.5 * timestep)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         blocks = -(-self._walkers // LANES)
-        shape = (blocks, self._atoms, 3, LANES)
-        self._x = self._pack(x - x.mean(axis=1, keepdims=True))
-        self._v, self._f = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._u = np.zeros((blocks, LANES), np.float32)
+        centred = (x - x.mean(axis=1, keepdims=True)).astype(np.float32)
+        u, f = energy_forces(centred, parameters, threads=threads)
+        self._x, self._f, self._u = self._pack(centred), self._pack(f), self._lanes(u)
+        self._v = np.zeros_like(self._x)
         states = seed_lanes(seed, lanes=blocks * LANES)
         self._rng = np.ascontiguousarray(states.reshape(4, blocks, LANES).swapaxes(0, 1))
         # An even number of rows, as fill_normal wants.
         self._noise = np.zeros((blocks, 3 * self._atoms + self._atoms % 2, LANES), np.float32)
         self._scratch = np.zeros((blocks, scratch_rows(parameters, self._atoms), LANES), np.float32)
-        for b in range(blocks):
-            _evaluate_block(self._x[b], self._u[b], self._f[b], self._scratch[b], parameters)
+        for b, block_kT in enumerate(self._lanes(kT)):
             fill_normal(self._rng[b], self._noise[b])
-            thermal = np.sqrt(self._lanes(kT)[b][None, :] / self._masses[:, None])
+            thermal = np.sqrt(block_kT[None, :] / self._masses[:, None])
             self._v[b] = self._noise[b, : 3 * self._atoms].reshape(self._atoms, 3, LANES) * thermal[:, None, :]
 
     def advance(self, steps: int, *, kT: Float[ndarray, " walkers"]) -> None:

@@ -98,6 +98,8 @@ def simulate(
     """Run ``plan``; see ``replica_exchange`` for the arguments."""
     began = time.monotonic()
     check_limits(steps=steps, max_seconds=max_seconds, to=to, resume=resume)
+    if progress:
+        progress(0.0, 0.0, "preparing")  # the first run on a machine compiles for some seconds
     engine = _engine(energy, _starts(x0, molecule, plan.walkers), molecule=molecule, plan=plan, threads=threads)
     recorder = Recorder(to, molecule, settings=asdict(plan), resume=resume)
     try:
