@@ -10,10 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from molifold.transforms.spline import normalise_bins, positive_slopes, rational_quadratic
-
-#: Half-width of the splines on the line, in standard deviations of the standardised coordinate; linear beyond.
-TAIL = 5.0
+from molifold.transforms.spline import TAIL, spline
 
 Univariate = Callable[..., tuple[Tensor, Tensor]]
 
@@ -34,17 +31,15 @@ def transform_real(
     x: Float[Tensor, "n batch"], raw: Float[Tensor, "n parameters batch"], *, inverse: bool
 ) -> tuple[Float[Tensor, "n batch"], Float[Tensor, "n batch"]]:
     """Shift and scale, then a spline on [-TAIL, TAIL] with linear tails."""
-    raw = raw.transpose(0, 1)
-    bins = (raw.shape[0] - 1) // 3
-    shift, log_scale = raw[0], 2 * torch.tanh(raw[1] / 2)
-    one = torch.ones_like(raw[:1])
-    widths, heights = normalise_bins(raw[2 : 2 + bins]), normalise_bins(raw[2 + bins : 2 + 2 * bins])
-    slopes = torch.cat([one, positive_slopes(raw[2 + 2 * bins :]), one])
+    bins = (raw.shape[1] - 1) // 3
+    shift, log_scale, widths, heights, slopes = _parts(raw, 1, 1, bins, bins, bins - 1)
+    shift, log_scale = shift[0], 4 * torch.sigmoid(log_scale[0]) - 2
+    end = torch.zeros_like(widths[:1])  # a raw slope of zero is a slope of one
     u = x if inverse else (x - shift) * torch.exp(-log_scale)
-    inside = u.abs() < TAIL
-    v, log_slope = rational_quadratic((u / (2 * TAIL) + 0.5).clamp(0, 1), widths, heights, slopes, inverse=inverse)
-    v = torch.where(inside, (v - 0.5) * (2 * TAIL), u)
-    log_slope = torch.where(inside, log_slope, torch.zeros_like(log_slope))
+    # The slope is one at the ends, so adding what the clamp cut off is the linear tail (``torch.where`` is slower).
+    inside = u.clamp(-TAIL, TAIL)
+    v, log_slope = spline(inside / (2 * TAIL) + 0.5, widths, heights, torch.cat([end, slopes, end]), inverse=inverse)
+    v = (v - 0.5) * (2 * TAIL) + (u - inside)
     if inverse:
         return v * torch.exp(log_scale) + shift, log_slope + log_scale
     return v, log_slope - log_scale
@@ -54,17 +49,13 @@ def transform_circle(
     x: Float[Tensor, "n batch"], raw: Float[Tensor, "n parameters batch"], *, inverse: bool
 ) -> tuple[Float[Tensor, "n batch"], Float[Tensor, "n batch"]]:
     """Rotate, then a spline of the circle with equal slopes at both ends (Rezende et al. 2020, arXiv 2002.02428)."""
-    raw = raw.transpose(0, 1)
-    bins = (raw.shape[0] - 1) // 3
-    shift = raw[0]
-    widths, heights = normalise_bins(raw[1 : 1 + bins]), normalise_bins(raw[1 + bins : 1 + 2 * bins])
-    slopes = positive_slopes(raw[1 + 2 * bins :])
-    slopes = torch.cat([slopes, slopes[:1]])
-    u = _unit(x if inverse else x - shift)
-    v, log_slope = rational_quadratic(u, widths, heights, slopes, inverse=inverse)
+    bins = (raw.shape[1] - 1) // 3
+    shift, widths, heights, slopes = _parts(raw, 1, bins, bins, bins)
+    u = _unit(x if inverse else x - shift[0])
+    v, log_slope = spline(u, widths, heights, torch.cat([slopes, slopes[:1]]), inverse=inverse)
     v = (v - 0.5) * (2 * math.pi)
     if inverse:
-        v = (_unit(v + shift) - 0.5) * (2 * math.pi)
+        v = (_unit(v + shift[0]) - 0.5) * (2 * math.pi)
     return v, log_slope
 
 
@@ -73,14 +64,17 @@ def _unit(angle: Tensor) -> Tensor:
     return torch.remainder(angle / (2 * math.pi) + 0.5, 1.0)
 
 
+def _parts(raw: Float[Tensor, "n parameters batch"], *sizes: int) -> tuple[Float[Tensor, "size n batch"], ...]:
+    """Parameters first. One split, not slices: the backward of a slice fills a tensor as large as ``raw``."""
+    return raw.transpose(0, 1).split(sizes)
+
+
 def transform_interval(
     x: Float[Tensor, "n batch"], raw: Float[Tensor, "n parameters batch"], *, inverse: bool
 ) -> tuple[Float[Tensor, "n batch"], Float[Tensor, "n batch"]]:
     """A spline of [0, 1] with free end slopes."""
-    raw = raw.transpose(0, 1)
-    bins = raw.shape[0] // 3
-    widths, heights = normalise_bins(raw[:bins]), normalise_bins(raw[bins : 2 * bins])
-    return rational_quadratic(x, widths, heights, positive_slopes(raw[2 * bins :]), inverse=inverse)
+    bins = raw.shape[1] // 3
+    return spline(x, *_parts(raw, bins, bins, bins + 1), inverse=inverse)
 
 
 #: The map of each support, in the order in which conditioners return parameters.
