@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from molifold.space import Space
+from molifold.transforms.fused import univariate
 from molifold.transforms.transform import Transform
 from molifold.transforms.univariate import UNIVARIATE
 
@@ -78,8 +79,8 @@ class Coupling(Transform):
         raw = self.conditioner(parts["given"])
         log_det = x.new_zeros(x.shape[0])
         for support, parameters in raw.items():
-            parts[support], log_slope = UNIVARIATE[support](parts[support], parameters, inverse=inverse)
-            log_det = log_det + log_slope.sum(0)
+            parts[support], gain = univariate(parts[support], parameters, support=support, inverse=inverse)
+            log_det = log_det + gain
         return torch.cat(list(parts.values()))[self._restore].T, log_det
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from molifold.space import Space
+from molifold.transforms.fused import univariate
 from molifold.transforms.transform import Transform
 from molifold.transforms.univariate import UNIVARIATE, parameter_count
 
@@ -55,6 +56,6 @@ class Marginal(Transform):
         log_det = x.new_zeros(x.shape[0])
         for support, raw in self.raw.items():
             spread = raw[:, :, None].expand(-1, -1, x.shape[0])
-            parts[support], log_slope = UNIVARIATE[support](parts[support], spread, inverse=inverse)
-            log_det = log_det + log_slope.sum(0)
+            parts[support], gain = univariate(parts[support], spread, support=support, inverse=inverse)
+            log_det = log_det + gain
         return torch.cat(list(parts.values()))[self._restore].T, log_det
