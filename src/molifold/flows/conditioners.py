@@ -46,6 +46,9 @@ class MLPConditioner(nn.Module):
         bins: spline bins.
     """
 
+    _plain: Tensor
+    _circle: Tensor
+
     def __init__(
         self,
         space: Space,
@@ -91,6 +94,12 @@ class GraphConditioner(nn.Module):
         channels: width of the network's output.
         bins: spline bins.
     """
+
+    _plain: Tensor
+    _circle: Tensor
+    _place: Tensor
+    _static: Tensor
+    _hops: Tensor
 
     def __init__(
         self,

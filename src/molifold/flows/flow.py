@@ -20,6 +20,9 @@ class Base(nn.Module):
     tensor([-3.6758])
     """
 
+    _circle: Tensor
+    _like: Tensor
+
     def __init__(self, space: Space) -> None:
         super().__init__()
         bad = [s for s in space.supports if s not in ("real", "circle")]
@@ -38,9 +41,9 @@ class Base(nn.Module):
 
     def sample(self, n: int, *, generator: Generator | None = None) -> Float[Tensor, "n size"]:
         """Independent draws, batch last in memory."""
-        shape, kind = (self.space.size, n), {"device": self._like.device, "dtype": self._like.dtype}
-        normal = torch.randn(shape, generator=generator, **kind)
-        angle = (torch.rand(shape, generator=generator, **kind) - 0.5) * (2 * math.pi)
+        shape, device, dtype = (self.space.size, n), self._like.device, self._like.dtype
+        normal = torch.randn(shape, generator=generator, device=device, dtype=dtype)
+        angle = (torch.rand(shape, generator=generator, device=device, dtype=dtype) - 0.5) * (2 * math.pi)
         return torch.where(self._circle[:, None], angle, normal).T
 
 

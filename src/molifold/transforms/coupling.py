@@ -39,6 +39,9 @@ class Coupling(Transform):
         ValueError: if the masks are empty or overlap, or a support has no univariate map.
     """
 
+    _order: Tensor
+    _restore: Tensor
+
     def __init__(
         self,
         space: Space,

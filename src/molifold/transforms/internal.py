@@ -58,6 +58,19 @@ class InternalCoordinates(Transform):
     tensor([[0.1000, 0.1000, 1.5708]])
     """
 
+    _order: Tensor
+    _parent: Tensor
+    _u2: Tensor
+    _u3: Tensor
+    _s2: Tensor
+    _s3: Tensor
+    _turning: Tensor
+    _stiff: Tensor
+    _stiff_first: Tensor
+    _torsion_own: Tensor
+    _torsion_first: Tensor
+    _unstack: Tensor
+
     def __init__(self, molecule: Molecule, *, tree: ZMatrix | None = None) -> None:
         super().__init__()
         self.tree = tree = tree if tree is not None else zmatrix(molecule)

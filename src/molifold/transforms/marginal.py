@@ -24,6 +24,9 @@ class Marginal(Transform):
     tensor([[0.5000]], grad_fn=<PermuteBackward0>)
     """
 
+    _order: Tensor
+    _restore: Tensor
+
     def __init__(self, space: Space, *, bins: int = 8) -> None:
         super().__init__()
         self.domain = self.codomain = space

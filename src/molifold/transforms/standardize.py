@@ -37,6 +37,14 @@ class Standardize(Transform):
         ValueError: if there are too few frames to estimate the covariance, or they are not finite.
     """
 
+    _source: Tensor
+    _restore: Tensor
+    center: Tensor
+    wraps: Tensor
+    whiten: Tensor
+    widths: Tensor
+    slopes: Tensor
+
     def __init__(
         self, space: Space, reference: Float[Tensor, "frames size"], *, bins: int = 32, floor: float = 0.05
     ) -> None:
