@@ -185,6 +185,9 @@ def test_the_writer_says_what_is_wrong(tmp_path):
         store.Writer(tmp_path / "a", WATER, columns={"../z": float})
     with pytest.raises(ValueError, match="'X', which is taken"):
         store.Writer(tmp_path / "a", WATER, columns={"X": float})
+    with pytest.raises(ValueError, match="meta: got .* ndarray"):
+        store.Writer(tmp_path / "a", WATER, meta={"weights": np.ones(3)})
+    assert not (tmp_path / "a").exists()
     with store.Writer(tmp_path / "run", WATER, columns={"n": "int32"}) as writer:
         x = np.zeros((2, 3, 3))
         with pytest.raises(ValueError, match=r"arrays: got x, expected x, n"):

@@ -68,7 +68,7 @@ class Writer:
 
     Raises:
         FileExistsError: if ``path`` holds a store (and not ``resume``) or a directory of something else.
-        ValueError: if a column's name or dtype cannot be stored, or the store to resume has another layout.
+        ValueError: if a column or ``meta`` cannot be stored, or the store to resume has another layout.
 
     >>> water = Molecule(elements=("H", "O", "H"), bonds=((0, 1), (1, 2)), name="water")
     >>> import tempfile
@@ -93,6 +93,7 @@ class Writer:
         self.molecule = molecule
         self.meta = dict(meta or {})
         self.frames = 0
+        _check_json(self.meta)
         self._layout = _layout(molecule, dtype, columns or {})
         self._files: dict[str, IO[bytes]] = {}
         if resume and (self.path / HEADER).exists():
@@ -139,7 +140,12 @@ class Writer:
             file.flush()
 
     def annotate(self, **meta: Any) -> None:
-        """Add to the provenance, atomically."""
+        """Add to the provenance, atomically.
+
+        Raises:
+            ValueError: if it cannot be written as JSON.
+        """
+        _check_json(meta)
         self.meta = {**self.meta, **meta}
         self._write_header()
 
@@ -302,6 +308,15 @@ def _layout(molecule: Molecule, dtype: Any, columns: Mapping[str, Any]) -> Layou
             raise ValueError(f"columns: {name!r} has shape {tuple(shape)}, expected at least one number per frame")
         layout[name] = (_tag(name, kind), tuple(int(n) for n in shape))
     return layout
+
+
+def _check_json(meta: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(dict(meta))
+    except TypeError as error:
+        raise ValueError(
+            f"meta: got something that JSON cannot hold ({error}); use numbers, text, lists, dicts"
+        ) from None
 
 
 def _check_name(name: str) -> None:
