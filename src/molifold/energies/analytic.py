@@ -6,6 +6,7 @@ kelvin.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Self
 
@@ -33,9 +34,9 @@ class Analytic(ABC):
         """The same potential at another temperature."""
         if not temperature > 0:
             raise ValueError(f"temperature: got {temperature}, expected a positive number")
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__, temperature=float(temperature))
-        return copy
+        other = copy.copy(self)
+        other.temperature = float(temperature)
+        return other
 
     def __call__(self, x: Float[Tensor, "batch particles dim"]) -> Float[Tensor, " batch"]:
         """Reduced potential.

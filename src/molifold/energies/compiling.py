@@ -13,9 +13,10 @@ from numba import njit
 
 @cache
 def _stamp() -> str:
-    """Digest of every source file of this package."""
+    """Digest of the source files that compiled code comes from."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for path in (*sorted(folder.glob("kernels*.py")), folder / "simd.py", folder / "parameters.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,9 @@ class OpenMMEnergy:
 
     def at(self, temperature: float) -> OpenMMEnergy:
         """The same potential in units of another kT."""
-        return OpenMMEnergy(self.system, temperature=temperature, platform=self.platform, workers=self.workers)
+        other = copy.copy(self)  # shares the contexts
+        other.temperature, other._kT = float(temperature), kT(temperature)
+        return other
 
     def __call__(self, x: Float[Tensor, "batch atoms 3"]) -> Float[Tensor, " batch"]:
         """u(x) in kT, of the dtype and on the device of ``x``; ``x`` in nm.
