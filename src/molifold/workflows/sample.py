@@ -43,8 +43,6 @@ def sample(
 ) -> Ensemble:
     """Draw ``n`` conformations from the flow of a run, with energies and both densities, into a store.
 
-    Energies are evaluated in float64, whatever the training used.
-
     Args:
         run: a run directory that ``training.train_recipe`` wrote.
         seed, batch_size, device, progress: see ``sampling.draw``.
@@ -55,7 +53,6 @@ def sample(
         ValueError: if the run does not say what its flow or its system is.
         FileExistsError: if ``to`` exists.
     """
-    from molifold.energies import MolecularMechanics
     from molifold.sampling import draw
     from molifold.training import Recipe, load_flow, make_energy, make_system
 
@@ -65,10 +62,6 @@ def sample(
     flow = load_flow(run).to(device)
     recipe = Recipe(opened.recipe)
     energy = make_energy(recipe, make_system(recipe))
-    if isinstance(energy, MolecularMechanics):
-        energy = MolecularMechanics(
-            energy.table, temperature=energy.temperature, precision="float64", threads=energy.threads
-        )
     own = opened.path / "ensembles" / SAMPLES
     target = own.with_name(f".{SAMPLES}.part") if to is None else Path(to)
     if to is None:

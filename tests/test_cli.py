@@ -1,0 +1,223 @@
+"""The command line as a user meets it: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import mdtraj
+import numpy as np
+import pytest
+
+from molifold import Ensemble, Molecule
+from molifold.cli import main
+from molifold.recipes import find
+from molifold.runs import Run
+
+COMMANDS = ("demo", "simulate", "train", "sample", "report", "check")
+#: Everything that takes long shares one worker and one run.
+one_run = pytest.mark.xdist_group("quick demo")
+
+
+@pytest.fixture
+def molifold(capsys, monkeypatch):
+    """Run a command in this process: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory):
+    """The smallest demo, made by the command itself."""
+    path = tmp_path_factory.mktemp("runs") / "demo"
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--quick", "--to", str(path)])
+    assert not ended.value.code
+    return path
+
+
+def test_help_says_what_there_is(molifold):
+    code, out, _ = molifold("--help")
+    assert code == 0
+    assert all(name in out for name in COMMANDS)
+    assert "Exit codes" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_examples(molifold, name):
+    code, out, _ = molifold(name, "--help")
+    assert code == 0
+    assert "For example:" in out
+    assert f"molifold {name}" in out
+
+
+def test_version(molifold):
+    from molifold import __version__
+
+    assert molifold("--version") == (0, f"molifold {__version__}\n", "")
+
+
+def test_help_loads_nothing_heavy():
+    """molifold --help answers at once: no library that takes a second to import."""
+    heavy = {"torch", "openmm", "mdtraj", "rdkit", "numba", "scipy", "matplotlib", "lightning_fabric", "pydantic_core"}
+    code = f"import sys, molifold.cli; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(re.findall(r"\w+", done.stdout))
+    assert loaded <= {"pydantic_core"}, "typer itself may bring pydantic"
+
+
+def test_wrong_usage_is_exit_code_2(molifold, tmp_path):
+    for arguments in (
+        ["chekc"],
+        ["sample"],
+        ["train", "alanine-dipeptide", "--minuets", "3"],
+        ["sample", "x", "-n", "many"],
+        ["simulate", "butane", "--to", tmp_path / "b.ens"],
+        ["simulate", "butane", "--to", tmp_path, "--minutes", "1"],
+    ):
+        code, out, err = molifold(*arguments)
+        assert code == 2, arguments
+        assert "Error" in err or "Usage" in out
+        assert "Traceback" not in out + err
+
+
+def test_a_mistake_is_one_line_and_exit_code_1(molifold, tmp_path):
+    broken = tmp_path / "broken.toml"
+    broken.write_text(find("alanine-dipeptide").read_text().replace("batch_size", "batchsize"))
+    torn = tmp_path / "torn.pdb"
+    torn.write_text("ATOM      1  N   ALA A   1      11.104\n")
+    cases = {
+        ("train", "nothing-like-it"): "no file nothing-like-it, and no shipped recipe",
+        ("train", broken): "batchsize: unknown key; did you mean 'batch_size'?",
+        ("train", tmp_path): "no file",
+        ("check", tmp_path): "is no recipe",
+        ("sample", tmp_path / "no-run"): "expected a run directory",
+        ("report", tmp_path / "no-run"): "expected a run directory",
+        ("sample", tmp_path, "--out", "x.docx"): "expected one of the extensions",
+        ("simulate", "no.pdb", "--to", tmp_path / "s", "--minutes", "1"): "no file no.pdb",
+        ("simulate", torn, "--to", tmp_path / "s", "--minutes", "1"): "torn.pdb",
+        ("simulate", "--sequence", "AXA", "--to", tmp_path / "s", "--minutes", "1"): "X",
+    }
+    for arguments, expected in cases.items():
+        code, out, err = molifold(*arguments)
+        assert code == 1, (arguments, err)
+        assert expected in err, arguments
+        assert err.splitlines()[-1].startswith("error: ") or "error: " in err
+        assert "Traceback" not in out + err
+        assert "looks like a bug" not in err, err
+
+
+def test_debug_shows_the_traceback(molifold):
+    with pytest.raises(FileNotFoundError):
+        main(["train", "nothing-like-it", "--debug"])
+
+
+def test_simulate_writes_a_store_and_resumes(molifold, tmp_path):
+    store = tmp_path / "butane.ens"
+    options = ["--to", store, "--replicas", 2, "--walkers", 1, "--hottest", 400]
+    code, out, _ = molifold("simulate", "butane", *options, "--nanoseconds", 0.001)
+    assert code == 0
+    assert "frames x 14 atoms" in out
+    first = len(Ensemble.load(store))
+    assert set(np.unique(Ensemble.load(store).columns["temperature"])) == {300.0, 400.0}
+    code, _, err = molifold("simulate", "butane", *options, "--nanoseconds", 0.002)
+    assert (code, "--resume" in err) == (2, True)
+    code, _, _ = molifold("simulate", "butane", *options, "--nanoseconds", 0.002, "--resume")
+    assert code == 0
+    assert len(Ensemble.load(store)) == 2 * first
+    code, out, _ = molifold("check", store)
+    assert code == 0
+    assert "error" not in out
+
+
+def test_check_finds_what_is_wrong(molifold, tmp_path):
+    oxygen = Molecule(elements=("O",), name="oxygen")
+    x = np.zeros((10, 1, 3), dtype=np.float32)
+    x[3] = np.nan
+    Ensemble(oxygen, x).save(tmp_path / "nan.ens")
+    code, out, err = molifold("check", tmp_path / "nan.ens")
+    assert code == 1
+    assert "1 of 10 frames are not finite" in out
+    with open(tmp_path / "nan.ens" / "x.f32", "ab") as file:
+        file.write(b"torn")
+    assert "frames more than other arrays" in molifold("check", tmp_path / "nan.ens")[1]
+    (tmp_path / "nan.ens" / "header.json").write_text("{")
+    assert molifold("check", tmp_path / "nan.ens")[0] == 1
+
+
+def test_check_of_the_installation_and_of_recipes(molifold, tmp_path):
+    code, out, err = molifold("check")
+    assert code == 0, out + err
+    assert "agrees with OpenMM" in out
+    assert molifold("check", "alanine-dipeptide")[0] == 0
+    broken = tmp_path / "broken.toml"
+    broken.write_text(find("alanine-dipeptide").read_text().replace('network = "graph"', 'network = "graf"'))
+    code, out, _ = molifold("check", broken)
+    assert code == 1
+    assert "got 'graf', expected 'graph'" in out
+
+
+@one_run
+def test_demo_leaves_a_run_with_everything(demo_run):
+    run = Run.open(demo_run)
+    assert run.state == "finished"
+    assert {"reference", "generated"} <= set(run.ensembles)
+    generated = run.ensemble("generated")
+    assert len(generated) == 2000
+    assert np.isfinite(generated.log_w).mean() > 0.99
+    page = (demo_run / "report.html").read_text(encoding="utf-8")
+    assert "<html" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@one_run
+def test_demo_does_not_overwrite_a_finished_run(molifold, demo_run):
+    code, _, err = molifold("demo", "--quick", "--to", demo_run)
+    assert code == 1
+    assert "holds a finished run" in err
+
+
+@one_run
+def test_sample_prints_unclipped_beside_clipped(molifold, demo_run, tmp_path):
+    code, out, _ = molifold("sample", demo_run, "-n", 600, "--out", tmp_path / "draws.xtc", "--seed", 4)
+    assert code == 0
+    flat = " ".join(out.split())
+    for expected in ("ESS", "clipped", "Pareto k-hat", "acceptance", "P(phi > 0)", "P(alphaR)"):
+        assert expected in flat
+    generated = Run.open(demo_run).ensemble("generated")
+    beside = np.load(tmp_path / "draws.npz")
+    trajectory = mdtraj.load(str(tmp_path / "draws.xtc"), top=generated.molecule.to_mdtraj())
+    assert trajectory.n_frames == len(beside["weight"]) == len(generated) == 600
+    np.testing.assert_allclose(beside["weight"].sum(), 1.0)
+    weight = np.exp(generated.log_w - generated.log_w.max())
+    np.testing.assert_allclose(beside["weight"], weight / weight.sum())
+    # The printed figure is Kish's, of all weights.
+    ess = 100 * weight.sum() ** 2 / (weight**2).sum() / 600
+    assert f"ESS {ess:.2f} +-" in flat
+
+
+@one_run
+def test_resampled_frames_come_from_the_draws(molifold, demo_run, tmp_path):
+    code, out, _ = molifold("sample", demo_run, "-n", 600, "--out", tmp_path / "b.nc", "--resample", 50)
+    assert code == 0
+    x = mdtraj.load(str(tmp_path / "b.nc"), top=Run.open(demo_run).molecule.to_mdtraj()).xyz
+    pool = Run.open(demo_run).ensemble("generated").x
+    assert len(x) == 50
+    assert all(np.abs(pool - frame).max(axis=(1, 2)).min() < 1e-5 for frame in x)
+
+
+@one_run
+def test_report_and_check_of_the_run(molifold, demo_run, tmp_path):
+    code, out, _ = molifold("report", demo_run, "--out", tmp_path / "page.html")
+    assert (code, out.strip()) == (0, str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+    code, out, _ = molifold("check", demo_run)
+    assert code == 0, out
