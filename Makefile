@@ -31,7 +31,7 @@ demo: $(READY) ## alanine dipeptide from nothing to a report (about 12 minutes o
 	@$(BIN)/molifold demo $(ARGS)
 
 test: lint ## the gate: lint, types, layers, docs, doctests, wheel, tests
-	@$(TESTENV) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(TESTENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
