@@ -37,6 +37,7 @@ class Peer(nn.Module):
         self.edges = (pairs[:, None] + ATOMS * torch.arange(BATCH)[:, None]).reshape(2, -1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of every atom."""
         h = self.embed(x.reshape(-1, FEATURES))
         for layer in self.layers:
             h = torch.nn.functional.silu(layer(h, self.edges))

@@ -61,31 +61,44 @@ class GraphAttention(nn.Module):
         super().__init__()
         if channels % heads:
             raise ValueError(f"channels: got {channels}, expected a multiple of heads ({heads})")
+        self.dynamic = dynamic
         self.features_in = nn.Linear(features, channels)
         self.static_in = nn.Sequential(nn.Linear(static, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
-        self.layers = nn.ModuleList(_Layer(channels, heads, max_hops=max_hops, dynamic=dynamic) for _ in range(layers))
+        self.layers = nn.ModuleList(_Layer(channels, heads, max_hops=max_hops) for _ in range(layers))
         self.out = None if out is None else nn.Linear(channels, out)
 
     def forward(self, features: Float[Tensor, "batch atoms channels"], graph: Graph) -> Tensor:
         """New features of every atom (before the output layer where ``out`` is None)."""
-        static = self.static_in(graph.nodes).T[:, :, None]
+        static = self.static_in(graph.nodes)
+        if self.dynamic:
+            h = F.silu(self.features_in(features) + static)
+            for layer in self.layers:
+                h = layer.attend_each(h, graph.hops)  # type: ignore[operator]
+            return h if self.out is None else self.out(h)
+        static = static.T[:, :, None]
         h = F.silu(_linear(self.features_in, features.permute(2, 1, 0)) + static)
         for layer in self.layers:
-            h = layer(h, static, graph.hops)
+            h = layer.attend_alike(h, static, graph.hops)  # type: ignore[operator]
         return (h if self.out is None else _linear(self.out, h)).permute(2, 1, 0)
 
 
 def _linear(layer: nn.Linear, h: Float[Tensor, "channels atoms batch"]) -> Float[Tensor, "out atoms batch"]:
-    """A linear layer in the memory order of this file: channels first, batch last, one large matrix product."""
+    """A linear layer in channels-first, batch-last memory: one large matrix product."""
     flat = h.reshape(h.shape[0], -1)
     product = layer.weight @ flat if layer.bias is None else torch.addmm(layer.bias[:, None], layer.weight, flat)
     return product.view(-1, *h.shape[1:])
 
 
 class _Layer(nn.Module):
-    def __init__(self, channels: int, heads: int, *, max_hops: int | None, dynamic: bool) -> None:
+    """One layer, in the memory order that suits its coefficients.
+
+    Coefficients of every conformation multiply matrices of one conformation: batch first. Coefficients that all
+    conformations share multiply one large matrix: channels first, batch last.
+    """
+
+    def __init__(self, channels: int, heads: int, *, max_hops: int | None) -> None:
         super().__init__()
-        self.heads, self.max_hops, self.dynamic = heads, max_hops, dynamic
+        self.heads, self.max_hops = heads, max_hops
         self.value = nn.Linear(channels, channels, bias=False)
         self.query_score = nn.Linear(channels, heads, bias=False)
         self.key_score = nn.Linear(channels, heads, bias=False)
@@ -93,26 +106,29 @@ class _Layer(nn.Module):
         self.update = nn.Linear(channels, channels)
         self.mix = nn.Linear(channels, channels)
 
-    def _attention(self, h: Float[Tensor, "channels atoms batch"], hops: Tensor) -> Tensor:
-        """Coefficients [heads, atoms, atoms, batch]: how much atom i takes from atom j."""
-        target, source = _linear(self.query_score, h), _linear(self.key_score, h)
-        bias = self.hop_bias[hops].permute(2, 0, 1)[..., None]
-        scores = F.leaky_relu(target[:, :, None] + source[:, None] + bias, 0.2)
+    def _coefficients(
+        self, h: Float[Tensor, "*batch atoms channels"], hops: Tensor
+    ) -> Float[Tensor, "*batch heads atoms atoms"]:
+        """How much atom i takes from atom j."""
+        bias = self.hop_bias[hops].permute(2, 0, 1)
         if self.max_hops is not None:
-            scores = scores.masked_fill((hops > self.max_hops)[None, :, :, None], float("-inf"))
-        return torch.softmax(scores, dim=2)
+            bias = bias.masked_fill(hops > self.max_hops, float("-inf"))
+        target, source = self.query_score(h).mT, self.key_score(h).mT
+        scores = (target[..., None] + bias).add_(source[..., None, :])
+        return torch.softmax(F.leaky_relu(scores, 0.2, inplace=True), dim=-1)
 
-    def forward(
+    def attend_each(self, h: Float[Tensor, "batch atoms channels"], hops: Tensor) -> Tensor:
+        """Coefficients from the features themselves."""
+        value = self.value(h)
+        split = value.view(*h.shape[:2], self.heads, -1).transpose(1, 2)
+        h = h + (self._coefficients(value, hops) @ split).transpose(1, 2).reshape(h.shape)
+        return h + self.mix(F.silu(self.update(h)))
+
+    def attend_alike(
         self, h: Float[Tensor, "channels atoms batch"], static: Float[Tensor, "channels atoms 1"], hops: Tensor
     ) -> Float[Tensor, "channels atoms batch"]:
-        channels, atoms, batch = h.shape
-        value = _linear(self.value, h)
-        split = value.view(self.heads, -1, atoms, batch)
-        if self.dynamic:
-            alpha = self._attention(value, hops).permute(3, 0, 1, 2)
-            gathered = (alpha @ split.permute(3, 0, 2, 1)).permute(1, 3, 2, 0)
-        else:
-            alpha = self._attention(static, hops)[..., 0]
-            gathered = alpha[:, None] @ split
-        h = h + gathered.reshape(channels, atoms, batch)
+        """Coefficients from static features."""
+        alpha = self._coefficients(static[..., 0].T, hops)
+        split = _linear(self.value, h).view(self.heads, -1, *h.shape[1:])
+        h = h + (alpha[:, None] @ split).view(h.shape)
         return h + _linear(self.mix, F.silu(_linear(self.update, h)))
