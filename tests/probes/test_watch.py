@@ -35,7 +35,7 @@ def vandal(moment):
     for p in model.parameters():
         p.data.add_(1.0)
         p.grad.mul_(2.0)
-        p.requires_grad_(False)
+        p.requires_grad_(requires_grad=False)
     model.layers[1].running_mean = torch.ones(16)
     model.layers[0].weight.data = torch.zeros(16, 4)
     model.layers[4].bias.grad = None
@@ -149,10 +149,15 @@ def test_preserved_survives_an_error_inside():
     model = Net()
     state = {k: v.clone() for k, v in model.state_dict().items()}
     draw = torch.get_rng_state()
-    with pytest.raises(RuntimeError), preserved(model):
-        model.layers[0].weight.data.zero_()
-        torch.rand(5)
-        raise RuntimeError
+
+    def fail():
+        with preserved(model):
+            model.layers[0].weight.data.zero_()
+            torch.rand(5)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
     assert torch.equal(draw, torch.get_rng_state())
     assert model.training

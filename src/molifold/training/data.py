@@ -14,7 +14,7 @@ from torch import Tensor
 from molifold.ensemble import Ensemble
 
 #: Coordinates up to this many bytes are kept on the device as one tensor; larger ones stay memory-mapped.
-IN_MEMORY = 4 * 2**30
+IN_MEMORY = 2**30
 
 
 def split(

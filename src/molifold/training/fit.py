@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
+import torch
 from torch import nn
 
 from molifold.ensemble import Ensemble
@@ -52,7 +52,7 @@ def fit(
     probe_every: int = 200,
     probe_budget: float = 0.05,
     log_every: int = 10,
-    accelerator: str = "cpu",
+    accelerator: str = "auto",
     devices: int = 1,
     precision: str = "32-true",
     progress: Callable[[Mapping[str, float]], None] | None = None,
@@ -84,8 +84,8 @@ def fit(
         checkpoint_every: steps between checkpoints (default: a minute), of which the last ``keep`` are kept.
         probes, probe_every, probe_budget: what to watch, see ``Watch``; needs ``to``.
         log_every: steps between two rows of scalars.
-        accelerator, devices, precision: as in Lightning Fabric; with several devices, start the script with
-            ``torchrun`` or ``srun`` (gloo on CPUs, nccl on GPUs).
+        accelerator, devices, precision: as in Lightning Fabric; "auto" takes a CUDA device if there is one. With
+            several devices, start the script with ``torchrun`` or ``srun`` (gloo on CPUs, nccl on GPUs).
         progress: called with every row of scalars.
 
     Returns:
@@ -133,6 +133,12 @@ def fit(
         early_stopping=early_stopping, log_every=log_every, max_bad_batches=max_bad_batches, seed=seed,
         precision=precision,
     )  # fmt: skip
+    # Imported late: it takes seconds, and reading a recipe or a checkpoint does not need it.
+    from lightning_fabric import Fabric
+
+    if accelerator == "auto":
+        # Not Apple's GPUs: they have no double precision, which densities need.
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
     if batch_size % fabric.world_size:
@@ -145,13 +151,14 @@ def fit(
         session = Session(
             trainer, interrupted=interrupted, progress=progress, checkpoint_every=checkpoint_every, keep=keep
         )
-        if to is not None:
-            session.open(
-                to if isinstance(to, Writer) else Path(to), ensemble, recipe=recipe,
-                reference=ensemble if reference is None else reference,
-                resume=resume, probes=probes, probe_every=probe_every, probe_budget=probe_budget,
-            )  # fmt: skip
-        return session.run()
+        with session:
+            if to is not None:
+                session.open(
+                    to if isinstance(to, Writer) else Path(to), ensemble, recipe=recipe,
+                    reference=ensemble if reference is None else reference,
+                    resume=resume, probes=probes, probe_every=probe_every, probe_budget=probe_budget,
+                )  # fmt: skip
+            return session.run()
 
 
 def _maximum_likelihood() -> list[tuple[Weight, Loss]]:

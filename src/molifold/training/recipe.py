@@ -29,6 +29,10 @@ DRAW_PROVIDED = ("flow", "molecule", "energy", "to", "progress")
 LOSS_PROVIDED = ("flow", "batch", "energy", "generator")
 
 
+#: Keys of ``[system]`` that name a molecule.
+SOURCES = ("example", "structure", "smiles", "sequence")
+
+
 class SystemSection(pydantic.BaseModel):
     """``[system]``: the molecule and its energy."""
 
@@ -48,11 +52,11 @@ class SystemSection(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _one_of_each(self) -> Self:
-        sources = [n for n in ("example", "structure", "smiles", "sequence") if getattr(self, n) is not None]
+        sources = [n for n in SOURCES if getattr(self, n) is not None]
         physics = [n for n in ("force_field", "prmtop", "openmm_xml") if getattr(self, n) is not None]
         if len(sources) != 1:
             got = " and ".join(sources) or "none"
-            raise ValueError(f"got {got}, expected exactly one of example, structure, smiles, sequence")
+            raise ValueError(f"got {got}, expected exactly one of {', '.join(SOURCES)}")
         if self.example is None and len(physics) != 1:
             got = " and ".join(physics) or "none"
             raise ValueError(f"got {got}, expected exactly one of force_field, prmtop, openmm_xml")
@@ -160,6 +164,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The tables of the file, JSON-able, as they are kept in a run."""
         return {name: dict(table) for name, table in self.raw.items()}
+
+    def __repr__(self) -> str:
+        system = next(str(self.raw["system"][k]) for k in SOURCES if k in self.raw["system"])
+        data = self.raw["data"].get("use") or self.raw["data"]["source"]
+        return f"Recipe({self.source!r}: {system}, data from {data}, flow {self.raw['flow']['use']})"
 
     # ------------------------------------------------------------------ checks
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -64,17 +64,26 @@ class Session:
         """Train until the budget is spent, validation no longer improves, or somebody asks to stop."""
         trainer = self.trainer
         trainer.flow.train()
-        with self.writer or nullcontext():
+        spent = self._spent()
+        while (reason := self._reason(spent)) is None:
+            outcome = trainer.advance(spent)
+            if not outcome.ok:
+                self._tell_bad_batch()
             spent = self._spent()
-            while (reason := self._reason(spent)) is None:
-                outcome = trainer.advance(spent)
-                if not outcome.ok:
-                    self._tell_bad_batch()
-                spent = self._spent()
-                self._log(last=1 <= spent < STOP)
-                self._obey()
-                self._save(due_only=True)
-            return self._finish(reason)
+            self._log(last=1 <= spent < STOP)
+            self._obey()
+            self._save(due_only=True)
+        return self._finish(reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # An error anywhere is told in the run, and the run is free for the next attempt.
+        if self.writer is not None:
+            self.writer.__exit__(kind, error, trace)
 
     def _spent(self) -> float:
         asked = self._stop or self._interrupted.is_set()

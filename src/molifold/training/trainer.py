@@ -6,21 +6,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 
 from molifold.ensemble import Ensemble
 from molifold.interfaces import Energy, Loss
-from molifold.training.average import averaged_copy, follow
+from molifold.training.average import Average
 from molifold.training.checkpoint import load_into, read_state, read_weights, restore_optimizer, write_checkpoint
 from molifold.training.data import Frames, Shuffle, split
 from molifold.training.schedule import Schedule
 from molifold.training.settings import Settings
 from molifold.training.step import Objective, Outcome, TrainingError, Weight, bad_rows, loss_names, seed_step, update
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Validation looks at no more frames than this: enough for an error of a hundredth of the spread.
 VALIDATION_FRAMES = 8192
@@ -67,7 +69,8 @@ class Trainer:
         self.generator = Generator(device=fabric.device)
         self.objective = fabric.setup_module(Objective(flow, losses, self.energy))
         self.optimizer: torch.optim.Optimizer = fabric.setup_optimizers(_adamw(flow, settings))  # type: ignore[assignment]
-        self.average = averaged_copy(flow) if settings.ema is not None else flow
+        self._follower = None if settings.ema is None else Average(flow, decay=settings.ema)
+        self.average = flow if self._follower is None else self._follower.module
         self.best: dict[str, Tensor] | None = None
 
         dtype = next(flow.parameters()).dtype
@@ -129,8 +132,8 @@ class Trainer:
             agree=self.any_process,
         )
         if outcome.ok:
-            if settings.ema is not None:
-                follow(self.average, self.flow, decay=settings.ema, step=now.step)
+            if self._follower is not None:
+                self._follower.follow(step=now.step)
             self._add({"loss": outcome.loss, "gradient_norm": outcome.gradient_norm})
             self._add({f"loss/{k}": v for k, v in outcome.terms.items()} if len(outcome.terms) > 1 else {})
         return outcome
