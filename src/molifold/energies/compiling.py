@@ -16,7 +16,7 @@ def _stamp() -> str:
     """Digest of the source files that compiled code comes from."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    for path in (*sorted(folder.glob("kernels*.py")), folder / "simd.py", folder / "parameters.py"):
+    for path in (*sorted(folder.glob("kernels*.py")), *sorted(folder.glob("simd*.py")), folder / "parameters.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -153,9 +153,8 @@ def _energy_terms(force: Any, offset: float | None) -> tuple[tuple[float, ...], 
     shift, solvent, solute, kappa, offset_, _ = seen["pair"]
     offset = float(offset_ or 0) if offset is None else offset
     cutoff = 1 / float(shift) if shift else 0.0
-    if force.getNonbondedMethod() == force.CutoffNonPeriodic and not np.isclose(
-        cutoff, force.getCutoffDistance()._value, rtol=1e-12
-    ):
+    used = force.getCutoffDistance()._value if force.getNonbondedMethod() == force.CutoffNonPeriodic else 0.0
+    if not np.isclose(cutoff, used, rtol=1e-12):
         raise UnreadableFormulaError("a cutoff distance that differs from the one in its formula")
     screen = CUSTOM_COULOMB / float(solvent or 1)
     return (CUSTOM_COULOMB / float(solute or 1), screen, float(kappa or 0), cutoff, 0.0), surface, offset

@@ -52,13 +52,9 @@ class Regularized:
         if not highest > cut:
             raise ValueError(f"highest: got {highest}, expected more than cut ({cut})")
         self.energy = energy
+        self.temperature = energy.temperature
         self.cut = cut
         self.highest = highest
-
-    @property
-    def temperature(self) -> float:
-        """K."""
-        return self.energy.temperature
 
     def at(self, temperature: float) -> Regularized:
         """The regularised energy in units of another kT; ``cut`` and ``highest`` stay as they are, in that kT."""
