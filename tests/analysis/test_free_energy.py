@@ -34,6 +34,11 @@ def test_nothing_seen_is_not_nothing_there():
     assert population(np.ones(2000, dtype=bool)).low < 1
 
 
+def test_nothing_seen_in_seven_trajectories_is_not_nothing_in_as_many_frames():
+    e = population(np.zeros(70_000, dtype=bool), trajectory=np.arange(70_000) // 10_000)
+    assert 0.05 < e.high < 0.2
+
+
 def test_free_energy_of_two_wells_by_reweighting():
     # u(x) = (x^2 - 1)^2 * 4 + x; sampled uniformly on (-2, 2); quadrature is the reference
     grid = np.linspace(-2, 2, 200_001)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -73,15 +73,31 @@ class _Reference:
     halves: Float[ndarray, "splits blocks"]
     measure: Measure
 
-    def value(self, model: Float[ndarray, " cells"], *, keep: ndarray | float = 1.0) -> float:
-        """Mean divergence of the model from both halves, using the blocks in ``keep``."""
-        a, b = ((half * keep) @ self.plain for half in (self.halves, 1 - self.halves))
+    @cached_property
+    def _sums(self) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        a, b = self.halves, 1 - self.halves
+        return a @ self.plain, b @ self.plain, a @ self.weighted, b @ self.weighted
+
+    def _without(self, block: int | None) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        """Halves A and B, plain and weighted [splits, cells], without one block."""
+        if block is None:
+            return self._sums
+        a, b = self.halves[:, block, None], 1 - self.halves[:, block, None]
+        a_plain, b_plain, a_weighted, b_weighted = self._sums
+        plain, weighted = self.plain[block], self.weighted[block]
+        # Sums of weights that cancel may come out as -1e-17.
+        left = (a_plain - a * plain, b_plain - b * plain, a_weighted - a * weighted, b_weighted - b * weighted)
+        return tuple(np.maximum(part, 0.0) for part in left)  # type: ignore[return-value]
+
+    def value(self, model: Float[ndarray, " cells"], *, without: int | None = None) -> float:
+        """Mean divergence of the model from both halves."""
+        a, b, _, _ = self._without(without)
         return 0.5 * float((self.measure(a, model[None]) + self.measure(b, model[None])).mean())
 
-    def floors(self, *, keep: ndarray | float = 1.0) -> Float[ndarray, " splits"]:
+    def floors(self, *, without: int | None = None) -> Float[ndarray, " splits"]:
         """Divergence between halves, one of them in the place of the model."""
-        a, b = self.halves * keep, (1 - self.halves) * keep
-        return 0.5 * (self.measure(a @ self.plain, b @ self.weighted) + self.measure(b @ self.plain, a @ self.weighted))
+        a, b, a_weighted, b_weighted = self._without(without)
+        return 0.5 * (self.measure(a, b_weighted) + self.measure(b, a_weighted))
 
 
 def compare(
@@ -133,17 +149,20 @@ def compare(
     # Frames block after block, then every so-manyth: an even thinning in time.
     kept = np.argsort(label, kind="stable")[np.arange(2 * m) * len(reference) // (2 * m)]
     cell, label = reference[kept], np.unique(label[kept], return_inverse=True)[1]
-    dealt = rng.permutation(np.concatenate([w, w]))
+    # Where one frame carries all the weight, a half without it must still have a histogram.
+    dealt = np.maximum(rng.permutation(np.concatenate([w, w])), 1e-30)
+    groups = histogram_by_block(model[:m], w, np.arange(m) % min(m, CORRELATED), n_cells)
+    plain = histogram_by_block(cell, np.ones(2 * m), label, n_cells)
+    seen = plain.any(0) | groups.any(0)  # cells that are empty on both sides add nothing to any divergence
     known = _Reference(
-        plain=histogram_by_block(cell, np.ones(2 * m), label, n_cells),
-        weighted=histogram_by_block(cell, dealt, label, n_cells),
+        plain=plain[:, seen],
+        weighted=histogram_by_block(cell, dealt, label, n_cells)[:, seen],
         halves=_halves(int(label.max()) + 1, splits, rng),
         measure=measure,
     )
-    groups = histogram_by_block(model[:m], w, np.arange(m) % min(m, CORRELATED), n_cells)
     return Divergence(
         measure=name,
-        **_numbers(known, groups),
+        **_numbers(known, groups[:, seen]),
         ideal_floor=_ideal_floor(cell, dealt, n_cells, measure, rng),
         plain=float(
             measure(
@@ -162,9 +181,9 @@ def _numbers(known: _Reference, groups: Float[ndarray, "groups cells"]) -> dict[
     floor = float(floors.mean())
     # A group that carries all the weight leaves nothing to compare.
     left_model = np.array([known.value(model - g) for g in groups if (model - g).sum() > 1e-9 * model.sum()])
-    keeps = 1.0 - np.eye(len(known.plain))
-    left_floor = np.array([known.floors(keep=keep).mean() for keep in keeps])
-    left_value = np.array([known.value(model, keep=keep) for keep in keeps])
+    blocks = range(len(known.plain))
+    left_floor = np.array([known.floors(without=k).mean() for k in blocks])
+    left_value = np.array([known.value(model, without=k) for k in blocks])
     ratio_error = np.hypot(_spread(left_model) / floor, _spread(left_value / left_floor)) if floor > 0 else np.nan
     return {
         "value": value,

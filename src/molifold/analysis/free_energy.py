@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from molifold.analysis.histograms import frame_weights
-from molifold.analysis.uncertainty import Estimate, estimate
+from molifold.analysis.uncertainty import Estimate, estimate, trajectory_blocks
 from molifold.analysis.weights import reweighted_mean
 from molifold.ensemble import Ensemble
 
@@ -54,8 +54,9 @@ def population(
 ) -> Estimate:
     """Probability of a region, with a 95 % interval inside [0, 1] that is not empty when no frame was seen there.
 
-    The interval is Wilson's with the number of trials that gives the bootstrap error; with no frame inside (or
-    outside), the number of trials is Kish's effective sample size. It covers sampling error: a region that a
+    The interval is Wilson's with the number of trials that gives the bootstrap error. With no frame inside (or
+    outside), the number of trials is Kish's effective sample size of independent draws, and the number of blocks of
+    molecular dynamics, where successive frames tell the same thing again. It covers sampling error: a region that a
     generator cannot reach, or a simulation never reached, is outside of what any interval can say.
 
     Args:
@@ -78,7 +79,12 @@ def population(
     mean = reweighted_mean(inside, log_w, trajectory=trajectory, correlated=correlated, repeats=repeats, seed=seed)
     w = frame_weights(log_w, len(inside))
     p = min(max(mean.value, 0.0), 1.0)
-    trials = p * (1 - p) / mean.error**2 if mean.error > 0 else float(w.sum() ** 2 / (w * w).sum())
+    if mean.error > 0:
+        trials = p * (1 - p) / mean.error**2
+    elif correlated or trajectory is not None:
+        trials = len(np.unique(trajectory_blocks(len(w), trajectory=trajectory)))
+    else:
+        trials = float(w.sum() ** 2 / (w * w).sum())
     low, high = _wilson(p, trials)
     return replace(mean, value=p, low=low, high=high)
 

@@ -254,5 +254,5 @@ def _normalised(p: ndarray, name: str) -> ndarray:
 
 def _relative_entropy(p: ndarray, q: ndarray) -> ndarray:
     p, q = np.broadcast_arrays(p, q)
-    ratio = np.divide(p, q, out=np.ones(p.shape), where=p > 0)
+    ratio = np.divide(p, q, out=np.ones(p.shape), where=(p > 0) & (q > 0))  # q may underflow
     return (p * np.log(ratio)).sum(-1)

@@ -69,10 +69,10 @@ def _differences(axes: Axes, differences: Mapping[str, FreeEnergyDifference]) ->
         axes.plot([start, min(d.high, high + margin)], [-row, -row], color=colour, lw=2, solid_capstyle="butt")
         if np.isfinite(d.value):
             axes.plot(d.value, -row, "o", color=colour, ms=7)
-            text = f"{plain(key)}   {signed(d.value, '.2f')} ± {d.error:.2f} kT"
+            text = f"{plain(key)}: {signed(d.value, '.2f')} ± {d.error:.2f} kT"
         else:
             axes.plot(start, -row, ">", color=colour, ms=7)
-            text = f"{key}   no frame inside: above {d.low:.1f} kT"
+            text = f"{plain(key)}: no frame inside: above {d.low:.1f} kT"
         axes.text(low - margin, -row + 0.2, text, color=INK, fontsize=8.5)
         axes.text(
             high + margin, -row + 0.2, f"P = {100 * d.population_a.value:.2f} %", ha="right", color=MUTED, fontsize=8

@@ -157,10 +157,9 @@ def _energies(
 ) -> analysis.EnergyComparison | None:
     if reference is None or generated.log_p is None:
         return None
-    try:
-        return analysis.energy_comparison(generated, reference, log_w=log_w, seed=seed)
-    except ValueError:  # the reference was stored without energies
+    if reference.log_p is None and not {"energy", "temperature"} <= reference.columns.keys():
         return None
+    return analysis.energy_comparison(generated, reference, log_w=log_w, seed=seed)
 
 
 def _region(generated: Ensemble, reference: Ensemble | None, name: str, log_w: ndarray | None, seed: int) -> Region:

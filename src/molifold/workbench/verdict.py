@@ -126,8 +126,8 @@ def _population(region: Region) -> Finding:
         return Finding("fair", name, number, text + " The reference never went there, so nothing is known of it.",
                        "Make the reference with replica exchange; plain dynamics at 300 K rarely crosses.")  # fmt: skip
     if region.differences["raw"].population_a.value < LOST * known.low:
-        return Finding("bad", name, number, text + " The generator lost this basin, which no weight can bring back.",
-                       "The effective sample size cannot see this. Train on data that visit the basin.")  # fmt: skip
+        return Finding("bad", name, number, text + " The generator lost this basin, and no weight brings it back.",
+                       "The effective sample size is blind to this. Train on data that visit it.")  # fmt: skip
     if found.low <= known.high and known.low <= found.high:
         if known.error <= VAGUE * known.value:
             return Finding("good", name, number, text + " The two agree.")
@@ -136,16 +136,16 @@ def _population(region: Region) -> Finding:
     apart = abs(found.value - known.value) / math.hypot(found.error, known.error)
     status: Status = "fair" if apart < 4 else "bad"
     return Finding(status, name, number, text + f" They are {apart:.1f} standard errors apart.",
-                   "Check that force field and temperature are the same; then draw more or simulate longer.")  # fmt: skip
+                   "Check that force field and temperature agree; then draw more or simulate longer.")  # fmt: skip
 
 
 def _divergence(d: Divergence, key: str, names: tuple[str, str]) -> list[Finding]:
     status: Status = "good" if d.ratio <= RATIO_GOOD else "fair" if d.ratio <= RATIO_BAD else "bad"
     pair = ", ".join(label(n) for n in names)
     text = (
-        f"times the noise floor: KL(reference ‖ {key}) = {d.value:.4f} ± {d.error:.4f} nats; halves of the reference, "
-        f"one of them with the same weights, {d.floor:.4f} ± {d.floor_error:.4f} ({d.frames:,} frames on each side). "
-        f"All frames, as papers print it: {d.plain:.4f}."
+        f"times the noise floor: KL(reference ‖ {key}) = {d.value:.4f} ± {d.error:.4f} nats; halves of "
+        f"the reference, one of them with the same weights, {d.floor:.4f} ± {d.floor_error:.4f} ({d.frames:,} frames "
+        f"each). All frames, as papers print it: {d.plain:.4f}."
     )
     advice = (
         "" if status == "good" else "The maps below show where. A barrier that is too high or low needs data there."
@@ -189,13 +189,21 @@ def percent(e: Estimate) -> str:
     >>> percent(Estimate(0.0219, 0.0012, 0.0195, 0.0243, 0.001, 100))
     '2.19 ± 0.12 %'
     """
-    return f"{100 * e.value:.2f} ± {100 * e.error:.2f} %"
+    digits = _digits(e)
+    return f"{100 * e.value:.{digits}f} ± {100 * e.error:.{digits}f} %"
 
 
 def interval(e: Estimate) -> str:
     """The 95 % interval of a probability, in per cent.
 
-    >>> interval(Estimate(0.0219, 0.0012, 0.0195, 0.0243, 0.001, 100))
-    '1.95 to 2.43 %'
+    >>> interval(Estimate(0.00002, 0.00001, 0.000005, 0.00008, 0.00001, 100))
+    '0.0005 to 0.0080 %'
     """
-    return f"{100 * e.low:.2f} to {100 * e.high:.2f} %"
+    digits = _digits(e)
+    return f"{100 * e.low:.{digits}f} to {100 * e.high:.{digits}f} %"
+
+
+def _digits(e: Estimate) -> int:
+    """Decimals that show two digits of the error (of the upper bound, where nothing was seen), in per cent."""
+    size = 100 * (e.error if e.error > 0 else e.high)
+    return min(max(2, 1 - math.floor(math.log10(size))), 5) if 0 < size < math.inf else 2
