@@ -15,7 +15,8 @@ import math
 import numpy as np
 from numba import njit
 
-from molifold.energies.simd import exp, floor, load, log, splat, sqrt, store, tanh, where_less
+from molifold.energies.simd import floor, load, splat, sqrt, store, where_less
+from molifold.energies.simd_math import exp, log, tanh
 from molifold.transforms.spline import MIN_BIN, MIN_SLOPE, TAIL, UNIT_SLOPE
 
 REAL, CIRCLE = 0, 1
