@@ -5,8 +5,7 @@ import pytest
 from numba import njit
 
 from molifold.energies import simd
-from molifold.energies.simd import lanes, load, rsqrt, store, where_less
-from molifold.energies.simd_math import angle, exp, log, tanh
+from molifold.energies.simd import angle, exp, lanes, load, log, rsqrt, store, tanh, where_less
 
 
 @njit

@@ -9,8 +9,7 @@ import math
 
 from numba import njit
 
-from molifold.energies.simd import load, rsqrt, splat, sqrt, store, where_less
-from molifold.energies.simd_math import angle
+from molifold.energies.simd import angle, load, rsqrt, splat, sqrt, store, where_less
 
 #: Squared lengths (nm^2) and areas (nm^4) are kept above this, so that coinciding atoms give finite energies and
 #: forces.

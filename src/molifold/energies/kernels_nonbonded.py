@@ -8,8 +8,7 @@ from __future__ import annotations
 from numba import njit
 
 from molifold.energies.kernels_bonded import add, at_least, dot
-from molifold.energies.simd import load, rsqrt, splat, store, where_less
-from molifold.energies.simd_math import exp, log, tanh
+from molifold.energies.simd import exp, load, log, rsqrt, splat, store, tanh, where_less
 
 
 @njit(forceinline=True)

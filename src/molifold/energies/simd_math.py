@@ -15,7 +15,7 @@ from numba import njit
 from numba.extending import overload
 from numpy.polynomial import Chebyshev, Polynomial
 
-from molifold.energies.simd import floor, scale_exponent, splat, split_exponent, where_less
+from molifold.energies.simd_vector import floor, scale_exponent, splat, split_exponent, where_less
 
 
 def _fit(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, degree: int) -> tuple[float, ...]:
