@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_every_page_is_reached_from_the_index():
     linked = {(index.parent / t.partition("#")[0]).resolve() for t in LINK.findall(index.read_text(encoding="utf-8"))}
     orphans = [name(p) for p in PAGES if p.parent == index.parent and p != index and p.resolve() not in linked]
     assert not orphans
+
+
+def test_benchmark_tables_are_what_was_measured(tmp_path, monkeypatch):
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "docs" / "fill_tables.py"))
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert script["filled"](page) == page, "run python docs/fill_tables.py"
+    result = {
+        "title": "Energies",
+        "machine": "m",
+        "rows": [{"what": "ours", "us": 2.2345}, {"what": "theirs", "us": 52}],
+    }
+    (tmp_path / "energies.json").write_text(json.dumps(result))
+    monkeypatch.setitem(script["filled"].__globals__, "RESULTS", tmp_path)
+    filled = script["filled"](page)
+    assert "| what | us |\n| --- | --- |\n| ours | 2.23 |\n| theirs | 52 |" in filled
+    assert script["filled"](filled) == filled
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=name)
