@@ -160,17 +160,21 @@ def _finding(f: Finding) -> str:
 
 
 def _sections(parts: ReportParts, results: Results) -> Iterator[str]:
+    explained: set[str] = set()
     for i, panel in enumerate(panels(parts, results)):
-        yield _section(panel, key=f"f{i}")
+        # A chain has a map per residue: how to read them is said once.
+        yield _section(panel, key=f"f{i}", explain=panel.help.healthy not in explained)
+        explained.add(panel.help.healthy)
 
 
-def _section(panel: Panel, *, key: str) -> str:
+def _section(panel: Panel, *, key: str, explain: bool) -> str:
     answers = zip(("Shows", "Healthy", "Otherwise"), panel.help, strict=True)
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in answers)
+    reading = f"<dl>{terms}</dl>\n" if explain else ""
     picture = inline(panel.figure, key=key, title=panel.title)
     return (
         f"<section>\n<h2>{html.escape(panel.title)}</h2>\n<figure>{picture}</figure>\n"
-        f"{_table(panel.rows)}<dl>{terms}</dl>\n</section>"
+        f"{_table(panel.rows)}{reading}</section>"
     )
 
 
