@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molifold import Molecule
+from molifold.analysis import reweighted_mean
 from molifold.simulation import langevin
 from molifold.units import BOLTZMANN
 
@@ -24,5 +25,6 @@ class Trap:
 
 
 argon = Molecule(elements=("Ar",), name="argon")
-frames = langevin(Trap(), np.zeros((1, 1, 3)), molecule=argon, temperature=300.0, steps=4000, walkers=64, seed=1)
-print(f"<U> = {frames.columns['energy'].mean():.3f}, equipartition says {1.5 * BOLTZMANN * 300:.3f} kJ/mol")
+frames = langevin(Trap(), np.zeros((1, 1, 3)), molecule=argon, temperature=300.0, steps=4000, walkers=512, seed=1)
+mean = reweighted_mean(frames.columns["energy"], None, trajectory=frames.columns["trajectory"])
+print(f"<U> = {mean} kJ/mol; equipartition says {1.5 * BOLTZMANN * 300:.3f}")
