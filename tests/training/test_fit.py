@@ -179,6 +179,12 @@ def test_double_precision_trains_in_double():
     assert result.flow.first.dtype == torch.float64
 
 
+def test_mixed_precision_keeps_single_precision_weights():
+    result = fit(Toy(), frames(), steps=30, validation=0.1, precision="bf16-mixed", **QUICK)
+    assert result.flow.first.dtype == torch.float32
+    assert np.isfinite(result.validation_nll)
+
+
 def test_progress_sees_every_row():
     rows = []
     fit(Toy(), frames(), steps=25, log_every=10, validate_every=20, progress=rows.append, **QUICK)

@@ -202,6 +202,8 @@ def go_on(run: Run, *, step: int) -> Writer:
         for at, checkpoint in run.checkpoints.items():
             if at > step:
                 shutil.rmtree(checkpoint)
+        for draft in (run.path / "checkpoints").glob(".*"):  # what a killed writer left half done
+            shutil.rmtree(draft)
         info = run.info
         now = datetime.now(UTC).isoformat(timespec="seconds")
         info["attempts"].append({"started": now, "step": step, "bytes": size})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average:
@@ -31,7 +31,8 @@ class Average:
         self.module = copy.deepcopy(flow).requires_grad_(requires_grad=False).eval()
         self._decay = decay
         # Walking through the modules at every step would cost more than the averaging.
-        self._kept, self._new = list(self.module.parameters()), list(flow.parameters())
+        self._kept: list[Tensor] = list(self.module.parameters())
+        self._new: list[Tensor] = list(flow.parameters())
         self._buffers = list(zip(self.module.buffers(), flow.buffers(), strict=True))
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ def fit(
     keep: int = 2,
     resume: bool = True,
     probes: Sequence[Probe] = PASSIVE,
-    probe_every: int = 200,
+    probe_every: int = 100,
     probe_budget: float = 0.05,
     log_every: int = 10,
     accelerator: str = "auto",
