@@ -42,7 +42,7 @@ class Demo:
     seconds: float
 
 
-def demo(to: str | Path = "runs/demo", *, minutes: float = 12.0, quick: bool = False, phase: Phase = silent) -> Demo:
+def demo(to: str | Path | None = None, *, minutes: float = 12.0, quick: bool = False, phase: Phase = silent) -> Demo:
     """Alanine dipeptide from nothing to a report, in ``minutes`` on whatever machine this is.
 
     The budget is wall time from call to report. Simulation and training share it as in the shipped recipe; a slower

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def export(samples: Ensemble, path: str | Path, *, resampled: int | None = None,
     """Write draws as a trajectory that other programs read; returns the files.
 
     Draws that are not finite cannot be written and are left out. No trajectory format carries weights: a file of the
-    same name ending in ``.npz`` holds ``log_p``, ``log_q``, normalised ``weight`` and ``energy`` of every frame.
+    same name ending in ``.npz`` holds ``log_p``, ``log_q``, normalised ``weight`` and the columns of every frame.
 
     Args:
         samples: with weights.
@@ -103,8 +104,8 @@ def export(samples: Ensemble, path: str | Path, *, resampled: int | None = None,
     kept = samples if finite.all() else samples[finite]
     trajectory = write(kept, path)
     beside = trajectory.with_suffix(".npz")
-    weight = normalised_weights(kept.log_w)
-    np.savez(beside, log_p=kept.log_p, log_q=kept.log_q, weight=weight, energy=kept.columns["energy"])
+    densities: dict[str, Any] = {"log_p": kept.log_p, "log_q": kept.log_q, "weight": normalised_weights(kept.log_w)}
+    np.savez(beside, **densities, **kept.columns)
     return [trajectory, beside]
 
 
