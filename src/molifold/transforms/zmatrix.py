@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from molifold.molecule import Molecule
+from molifold.topology import backbone_torsions
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class ZMatrix:
 def zmatrix(molecule: Molecule) -> ZMatrix:
     """Choose a z-matrix for a connected molecule; rings are cut at the bond farthest from the root.
 
-    The root is the bond in the middle of the molecule, so that the tree is shallow (few sequential steps), and first
-    children are those with the largest branch, so that proper torsions are the ones chemists name (phi, psi).
+    The root is the bond in the middle of the molecule, so that the tree is shallow (few sequential steps). First
+    children are those on a peptide's backbone, then those with the largest branch: phi, psi and omega are rotations.
 
     Raises:
         ValueError: if the molecule is not connected or has fewer than three atoms.
@@ -107,7 +108,8 @@ def zmatrix(molecule: Molecule) -> ZMatrix:
     root = _central_bond(molecule)
     parent, level = _spanning_tree(molecule, root)
     size = _branch_sizes(parent, level, root)
-    rank = [(-size[a], -molecule.masses[a], a) for a in range(molecule.n_atoms)]
+    backbone = {int(a) for found in backbone_torsions(molecule).values() for a in found.ravel()}
+    rank = [(a not in backbone, -size[a], -molecule.masses[a], a) for a in range(molecule.n_atoms)]
     children = {
         p: sorted((a for a in range(molecule.n_atoms) if parent[a] == p and a not in root), key=rank.__getitem__)
         for p in range(molecule.n_atoms)
