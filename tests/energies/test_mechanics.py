@@ -4,10 +4,10 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from energy_systems import CUTOFF, SYSTEMS, conformations, dipeptide, prmtop, system
+from energy_systems import CUTOFF, SYSTEMS, conformations, dipeptide, prmtop, system, xml
 from openmm import app
 
-from molifold.energies import MolecularMechanics, OpenMMEnergy, UnsupportedForceError, load_system
+from molifold.energies import MolecularMechanics, OpenMMEnergy, UnsupportedForceError
 from molifold.energies.kernels import energy_forces
 from molifold.energies.parameters import INTEGER, cast
 from molifold.interfaces import Energy
@@ -157,7 +157,7 @@ def test_centre_of_mass_remover_and_constraints_have_no_energy():
         for s in (bare, dressed)
     ]
     assert np.array_equal(*u)
-    constrained = load_system(dipeptide()[0], constraints="hbonds")
+    constrained = xml("amber99sbildn.xml", "amber99_obc.xml", constraints=app.HBonds)
     table = MolecularMechanics.from_system(constrained, temperature=300.0).table
     assert len(table.bond_k) == 21 - 12  # 12 bonds to hydrogen
 

@@ -1,11 +1,10 @@
 """Energies u(x) = U(x) / kT of batches of conformations, differentiable: the targets of a Boltzmann generator.
 
 ``MolecularMechanics`` for force fields (fast), ``OpenMMEnergy`` for everything else that OpenMM can do,
-``Regularized`` around either for training, and the analytic systems. ``load_system`` reads force fields.
+``Regularized`` around either for training, and the analytic systems. Force fields are read by ``molifold.data``.
 """
 
 from molifold.energies.analytic import DW4, LJ13, DoubleWell, MuellerBrown, ParticleDimer
-from molifold.energies.forcefield import load_system
 from molifold.energies.mechanics import MolecularMechanics
 from molifold.energies.openmm_energy import OpenMMEnergy
 from molifold.energies.parameters import UnsupportedForceError
@@ -21,5 +20,4 @@ __all__ = [
     "ParticleDimer",
     "Regularized",
     "UnsupportedForceError",
-    "load_system",
 ]

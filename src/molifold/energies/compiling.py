@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,12 @@ from numba import njit
 
 
 @cache
-def _stamp() -> str:
-    """Digest of the source files that compiled code comes from."""
+def _stamp(folder: Path) -> str:
+    """Digest of the source files that compiled code may come from: the kernels, and all files beside the function."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in (*sorted(folder.glob("kernels*.py")), *sorted(folder.glob("simd*.py")), folder / "parameters.py"):
+    here = Path(__file__).parent
+    kernels = (*sorted(here.glob("kernels*.py")), *sorted(here.glob("simd*.py")), here / "parameters.py")
+    for path in (*kernels, *sorted(folder.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -45,7 +47,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         except RuntimeError:  # no directory can be written, or the function has no file
             return dispatcher
         index = dispatcher._cache._cache_file
-        index._source_stamp = (index._source_stamp, _stamp())
+        index._source_stamp = (index._source_stamp, _stamp(Path(inspect.getfile(function)).parent))
         return dispatcher
 
     return decorate

@@ -15,6 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
+from molifold.energies.compiling import compiled
 from molifold.energies.simd import floor, load, splat, sqrt, store, where_less
 from molifold.energies.simd_math import exp, log, tanh
 from molifold.transforms.spline import MIN_BIN, MIN_SLOPE, TAIL, UNIT_SLOPE
@@ -134,7 +135,7 @@ def _stage(raw, first, stride, rows, out):
         store(out, p, load(raw, first + p * stride))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def forward(x, raw, value, log_det, kind, inverse, bins, chunks, first_chunk, last_chunk):
     """Fill ``value [n, batch]`` and add up ``log_det [batch]`` over the coordinates."""
     n, rows = raw.shape[0], raw.shape[1]
@@ -206,7 +207,7 @@ def _store_slope_gradients(g_raw, row, stride, bins, index, g_left, g_right, kin
         store(g_raw, row + k * stride, _same(index, knot) * g_left + right * g_right)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def backward(x, raw, g_value, g_log_det, g_x, g_raw, kind, inverse, bins, chunks, first_chunk, last_chunk):
     """Fill the gradients ``g_x [n, batch]`` and ``g_raw [n, parameters, batch]``."""
     n, rows, lanes = raw.shape[0], raw.shape[1], raw.shape[3]
