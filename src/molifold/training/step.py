@@ -25,6 +25,22 @@ class TrainingError(RuntimeError):
     """A training that cannot go on; the message says what to try."""
 
 
+class _Once:
+    """A flow that evaluates the density of the same batch only once, however many losses ask for it."""
+
+    def __init__(self, flow: nn.Module) -> None:
+        self._flow = flow
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self._flow.log_prob(x)  # type: ignore[operator]
+        return self._last[1]
+
+    def sample(self, n: int, *, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        return self._flow.sample(n, generator=generator)  # type: ignore[operator]
+
+
 class Objective(nn.Module):
     """The weighted sum of losses as one module, so that distributed wrappers see a single forward per step."""
 
@@ -41,12 +57,13 @@ class Objective(nn.Module):
         """The sum, and every term before weighting [losses] (nan where the weight is 0 and nothing was computed)."""
         batch = Batch(x, log_p=log_p, weights=weights, step=step)
         total, terms = x.new_zeros(()), []
+        flow = _Once(self.flow)
         for weight, loss in self.losses:
             factor = float(weight(step)) if callable(weight) else float(weight)
             if factor == 0:
                 terms.append(x.new_full((), torch.nan))
                 continue
-            value = loss(self.flow, batch, self._energy[0], generator)  # type: ignore[arg-type]
+            value = loss(flow, batch, self._energy[0], generator)  # type: ignore[arg-type]
             total = total + factor * value
             terms.append(value.detach().to(total.dtype))
         return total, torch.stack(terms)
