@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,8 +37,8 @@ class _Once:
             self._last = x, self._flow.log_prob(x)  # type: ignore[operator]
         return self._last[1]
 
-    def sample(self, n: int, *, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        return self._flow.sample(n, generator=generator)  # type: ignore[operator]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._flow, name)
 
 
 class Objective(nn.Module):
