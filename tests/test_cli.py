@@ -10,7 +10,7 @@ import mdtraj
 import numpy as np
 import pytest
 
-from molifold import Ensemble, Molecule
+from molifold import Ensemble, Molecule, data
 from molifold.cli import main
 from molifold.recipes import find
 from molifold.runs import Run
@@ -163,6 +163,55 @@ def test_check_of_the_installation_and_of_recipes(molifold, tmp_path):
     code, out, _ = molifold("check", broken)
     assert code == 1
     assert "got 'graf', expected 'graph'" in out
+
+
+RECIPE = """
+[system]
+structure = "gly.pdb"
+force_field = ["amber99sbildn.xml", "amber99_obc.xml"]
+
+[data]
+use = "molifold.simulation:replica_exchange"
+temperatures = [300.0, 400.0]
+walkers_per_temperature = 4
+steps = 20_000
+equilibration = 1000
+
+[flow]
+use = "molifold.flows.recipes:graph_spline_coupling"
+couplings = 2
+rotation_couplings = 2
+channels = 8
+layers = 1
+
+[training]
+steps = 20
+batch_size = 64
+"""
+
+
+def test_a_structure_of_ones_own_from_recipe_to_samples(molifold, tmp_path, monkeypatch):
+    """Paths in the recipe refer to its folder; the run can be sampled from anywhere."""
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    molecule, x = data.structure(sequence="G")
+    data.write(Ensemble(molecule, x), lab / "gly.pdb")
+    (lab / "gly.toml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = molifold("train", "lab/gly.toml")
+    assert code == 0, err
+    assert "20 steps" in out
+    monkeypatch.chdir(lab)
+    code, out, err = molifold("sample", tmp_path / "runs" / "gly", "-n", 100)
+    assert code == 0, err
+    assert "ESS" in out
+    # The same command finds nothing left to do; another recipe is refused.
+    monkeypatch.chdir(tmp_path)
+    assert molifold("train", "lab/gly.toml")[0] == 0
+    (lab / "gly.toml").write_text(RECIPE.replace("steps = 20\n", "steps = 30\n"))
+    code, _, err = molifold("train", "lab/gly.toml")
+    assert code == 1
+    assert "another recipe" in err
 
 
 @one_run

@@ -54,7 +54,7 @@ def commands():
             yield pytest.param(words, id=f"{name(page)}:{words}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_commands_exist(words):
     program, *arguments = shlex.split(words)
     if program == "make":

@@ -104,8 +104,9 @@ def export(samples: Ensemble, path: str | Path, *, resampled: int | None = None,
     kept = samples if finite.all() else samples[finite]
     trajectory = write(kept, path)
     beside = trajectory.with_suffix(".npz")
-    densities: dict[str, Any] = {"log_p": kept.log_p, "log_q": kept.log_q, "weight": normalised_weights(kept.log_w)}
-    np.savez(beside, **densities, **kept.columns)
+    weight = normalised_weights(kept.log_w)
+    arrays: dict[str, Any] = {"log_p": kept.log_p, "log_q": kept.log_q, "weight": weight, **kept.columns}
+    np.savez(beside, **arrays)
     return [trajectory, beside]
 
 

@@ -45,8 +45,29 @@ def train(
     checked = recipe if isinstance(recipe, Recipe) else read_recipe(find(recipe))
     if minutes is not None:
         checked = Recipe(stretched(checked.raw, seconds=60 * minutes), base=checked.base, source=checked.source)
+    checked = Recipe(anchored(checked.raw, base=checked.base), base=checked.base, source=checked.source)
     path = Path("runs", Path(checked.source).stem) if to is None else Path(to)
     return train_recipe(checked, to=path, simulation_progress=_simulating(phase), progress=_training(phase))
+
+
+def anchored(raw: Mapping[str, Any], *, base: Path) -> dict[str, Any]:
+    """The tables of a recipe with the files it names as absolute paths: a run is sampled from any directory.
+
+    >>> anchored({"system": {"structure": "/tmp/a.pdb", "force_field": ["amber14-all.xml"]}}, base=Path("recipes"))
+    {'system': {'structure': '/tmp/a.pdb', 'force_field': ['amber14-all.xml']}}
+    """
+
+    def absolute(name: Any) -> Any:
+        if isinstance(name, list):
+            return [absolute(each) for each in name]
+        # What is not a file beside the recipe is left alone: OpenMM's own force fields have names only.
+        return str((base / name).resolve()) if (base / name).exists() else name
+
+    files = {"system": ("structure", "prmtop", "openmm_xml", "force_field"), "data": ("source",)}
+    return {
+        section: {key: absolute(value) if key in files.get(section, ()) else value for key, value in table.items()}
+        for section, table in raw.items()
+    }
 
 
 def stretched(raw: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
