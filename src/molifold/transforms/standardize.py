@@ -70,7 +70,7 @@ class Standardize(Transform):
         # A touch of the diagonal: exact symmetries of the reference would make the covariance singular.
         covariance = np.cov(reals, rowvar=False).reshape(len(reals[0]), -1)
         covariance += 1e-6 * np.diag(np.diag(covariance)) + 1e-12 * np.eye(len(covariance))
-        whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+        whiten = np.tril(np.linalg.inv(np.linalg.cholesky(covariance)))  # inv leaves rounding above the diagonal
         self.domain = space
         #: Which coordinate of ``domain`` every output coordinate came from.
         self.source = np.concatenate([np.flatnonzero(~turning), np.flatnonzero(turning)])
