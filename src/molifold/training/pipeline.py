@@ -158,6 +158,8 @@ def _simulated(
         options["temperature"] = recipe.system.temperature
     if "save_temperatures" in known:
         options.setdefault("save_temperatures", (recipe.system.temperature,))
+    if "threads" in known:
+        options.setdefault("threads", os.cpu_count() or 1)
     to.parent.mkdir(parents=True, exist_ok=True)
     start = minimize(energy, system.x).x
     return function(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +104,6 @@ def _planned(minutes: float, *, quick: bool, began: float) -> Recipe:
 
     shipped = read_recipe(find(RECIPE))
     raw = copy.deepcopy(dict(shipped.raw))
-    raw["data"]["threads"] = os.cpu_count() or 1
     if quick:
         for section, changes in QUICK.items():
             merged = {**raw[section], **changes}
