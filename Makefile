@@ -47,7 +47,7 @@ lock: ## solve the dependencies anew and write requirements.lock
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
 	@(echo '# What `make test` was run with. Solve anew with `make lock`.'; \
-	  build/lock/bin/python -m pip freeze --exclude molifold | sed -E 's/\+[a-z0-9.]+$$//') > build/requirements.lock
+	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude molifold | sed -E 's/\+[a-z0-9.]+$$//') > build/requirements.lock
 	@mv build/requirements.lock requirements.lock && rm -rf build/lock
 
 clean: ## remove what the build made (runs/ is kept)
