@@ -49,7 +49,7 @@ def seeded(seed=0):
 
 def kl(flow, energy):
     """KL(q || p) of two Gaussians minus log Z."""
-    s, m = math.exp(flow.log_width), float(flow.mean)
+    s, m = math.exp(flow.log_width.item()), flow.mean.item()
     known = math.log(energy.width / s) + (s**2 + (m - energy.centre) ** 2) / (2 * energy.width**2) - 0.5
     return known - math.log(energy.width * math.sqrt(2 * math.pi))
 
