@@ -44,6 +44,9 @@ class InternalCoordinates(Transform):
     Chirality is the sign of a phase and methyl hydrogens are labelled, so both are kept by the round trip; a flow
     trained on L-amino acids generates L-amino acids, and permuted hydrogens are different conformations.
 
+    Beyond three atoms in an exactly straight line (an alkyne or nitrile as drawn) torsions have no meaning and the
+    density no logarithm. In float32 the round trip is off by about 2e-7 nm over the bend in radians.
+
     Args:
         molecule: connected, three atoms or more.
         tree: a z-matrix; the default is ``zmatrix(molecule)``.
