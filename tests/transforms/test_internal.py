@@ -114,7 +114,7 @@ def test_nearly_straight_groups_lose_digits_in_proportion_to_their_bend():
     bend = math.pi - y[:, internal.codomain.slice("angles")].max(1).values.double().numpy()
     error = np.abs(superposed(back, x) - x).max((1, 2))
     # The direction of a torsion is known to the rounding of a unit vector over the sine of the angle.
-    assert (error * bend).max() < 4 * torch.finfo(torch.float32).eps
+    assert (error * bend).max() < 10 * torch.finfo(torch.float32).eps
     assert error[bend > 0.03].max() < 1e-5
 
 
