@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def fit(
     accelerator: str = "auto",
     devices: int = 1,
     precision: str = "32-true",
+    threads: int = 1,
     progress: Callable[[Mapping[str, float]], None] | None = None,
 ) -> FitResult:
     """Train ``flow`` on ``ensemble``, and on ``energy`` where a loss asks for it.
@@ -86,6 +88,7 @@ def fit(
         log_every: steps between two rows of scalars.
         accelerator, devices, precision: as in Lightning Fabric; "auto" takes a CUDA device if there is one. With
             several devices, start the script with ``torchrun`` or ``srun`` (gloo on CPUs, nccl on GPUs).
+        threads: CPU threads that share every batch, see ``Crew``; only for one process on a CPU.
         progress: called with every row of scalars.
 
     Returns:
@@ -131,7 +134,7 @@ def fit(
         steps=steps, max_seconds=max_seconds, batch_size=batch_size, learning_rate=learning_rate,
         weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, validation=validation, validate_every=validate_every,
         early_stopping=early_stopping, log_every=log_every, max_bad_batches=max_bad_batches, seed=seed,
-        precision=precision,
+        precision=precision, threads=threads,
     )  # fmt: skip
     # Imported late: it takes seconds, and reading a recipe or a checkpoint does not need it.
     from lightning_fabric import Fabric
@@ -141,6 +144,10 @@ def fit(
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
+    if threads > 1 and (accelerator != "cpu" or fabric.world_size > 1):
+        raise ValueError(
+            f"threads: got {threads} on {accelerator} with {fabric.world_size} processes, expected 1 there"
+        )
     if batch_size % fabric.world_size:
         raise ValueError(f"batch_size: got {batch_size}, expected a multiple of the {fabric.world_size} processes")
     with preserved_randomness(), graceful_stop() as interrupted:
@@ -151,7 +158,7 @@ def fit(
         session = Session(
             trainer, interrupted=interrupted, progress=progress, checkpoint_every=checkpoint_every, keep=keep
         )
-        with session:
+        with session, closing(trainer):
             if to is not None:
                 session.open(
                     to if isinstance(to, Writer) else Path(to), ensemble, recipe=recipe,

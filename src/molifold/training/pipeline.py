@@ -18,6 +18,7 @@ from molifold.interfaces import Energy, Probe
 from molifold.probes import PASSIVE, preserved_randomness
 from molifold.runs import Run, Writer
 from molifold.training.arguments import RecipeError, checked, imported
+from molifold.training.crew import automatic_threads
 from molifold.training.fit import fit
 from molifold.training.recipe import SIMULATION_PROVIDED, Recipe
 from molifold.training.result import FitResult
@@ -70,7 +71,7 @@ def train_recipe(
         return fit(
             flow, ensemble, energy=_for_training(energy, ensemble), losses=recipe.losses(),
             to=path if writer is None else writer, recipe=recipe.to_dict(), reference=reference, probes=probes,
-            progress=progress, **recipe.training(),
+            progress=progress, **_with_threads(recipe.training()),
         )  # fmt: skip
     except BaseException as error:
         if writer is not None:
@@ -165,6 +166,16 @@ def _simulated(
     return function(
         energy, start, molecule=system.molecule, to=to, resume=True, progress=progress, **options
     )  # fmt: skip
+
+
+def _with_threads(training: dict[str, Any]) -> dict[str, Any]:
+    """All cores, where the training runs in one process on a CPU and the recipe does not say otherwise."""
+    on_cpu = training.get("accelerator", "auto") == "cpu" or not torch.cuda.is_available()
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if "threads" in training or not (on_cpu and alone) or training.get("precision", "32-true") == "bf16-mixed":
+        return training
+    batch_size = training.get("batch_size", inspect.signature(fit).parameters["batch_size"].default)
+    return {**training, "threads": automatic_threads(batch_size, cores=os.cpu_count() or 1)}
 
 
 def _log_p(energy: Energy, ensemble: Ensemble) -> np.ndarray:

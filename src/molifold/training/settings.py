@@ -28,6 +28,7 @@ class Settings:
     max_bad_batches: int
     seed: int
     precision: str
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.steps is None and self.max_seconds is None:
@@ -45,6 +46,8 @@ class Settings:
                 f"early_stopping: got {self.early_stopping!r} with validation={self.validation!r}, expected at least "
                 "one validation without improvement, and validation > 0"
             )
+        if self.threads < 1 or (self.threads > 1 and self.precision == "bf16-mixed"):
+            raise ValueError(f"threads: got {self.threads}, expected at least one, and one only with mixed precision")
         if self.precision not in ("32-true", "64-true", "bf16-mixed"):
             raise ValueError(
                 f"precision: got {self.precision!r}, expected '32-true', '64-true' or 'bf16-mixed' (log-determinants "

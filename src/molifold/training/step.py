@@ -6,16 +6,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from molifold.interfaces import Batch, Energy, Loss
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 #: A number, or a function of the step.
 Weight = float | Callable[[int], float]
@@ -51,6 +48,11 @@ class Objective(nn.Module):
         # Hidden in a tuple: the energy's tensors are no weights of ours.
         self._energy = (energy,)
 
+    @property
+    def energy(self) -> Energy | None:
+        """The energy that losses may ask for."""
+        return self._energy[0]
+
     def forward(
         self, x: Tensor, log_p: Tensor | None, weights: Tensor | None, step: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
@@ -63,7 +65,7 @@ class Objective(nn.Module):
             if factor == 0:
                 terms.append(x.new_full((), torch.nan))
                 continue
-            value = loss(flow, batch, self._energy[0], generator)  # type: ignore[arg-type]
+            value = loss(flow, batch, self.energy, generator)  # type: ignore[arg-type]
             total = total + factor * value
             terms.append(value.detach().to(total.dtype))
         return total, torch.stack(terms)
@@ -80,19 +82,20 @@ class Outcome:
 
 
 def update(
-    fabric: Fabric,
-    objective: nn.Module,
+    evaluate: Callable[[], tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
     *,
     names: Sequence[str],
     clip_norm: float | None,
-    inputs: tuple,
     agree: Callable[[bool], bool],
 ) -> Outcome:
-    """Gradient, guard, clip, step. ``agree`` makes all processes skip what one of them must skip."""
+    """Gradient, guard, clip, step.
+
+    ``evaluate`` leaves the gradients in the parameters and returns the objective and its terms; ``agree`` makes all
+    processes skip what one of them must skip.
+    """
     optimizer.zero_grad(set_to_none=True)
-    total, terms = objective(*inputs)
-    fabric.backward(total)
+    total, terms = evaluate()
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters])
     # The only point at which the host waits for the device.

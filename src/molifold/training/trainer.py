@@ -16,6 +16,7 @@ from molifold.ensemble import Ensemble
 from molifold.interfaces import Energy, Loss
 from molifold.training.average import Average
 from molifold.training.checkpoint import load_into, read_state, read_weights, restore_optimizer, write_checkpoint
+from molifold.training.crew import Crew
 from molifold.training.data import Frames, Shuffle, split
 from molifold.training.schedule import Schedule
 from molifold.training.settings import Settings
@@ -67,7 +68,9 @@ class Trainer:
         self.progress = Progress()
         self.names = loss_names(losses)
         self.generator = Generator(device=fabric.device)
-        self.objective = fabric.setup_module(Objective(flow, losses, self.energy))
+        objective = Objective(flow, losses, self.energy)
+        self.objective = fabric.setup_module(objective)
+        self._crew = Crew(objective, settings.threads) if settings.threads > 1 else None
         self.optimizer: torch.optim.Optimizer = fabric.setup_optimizers(_adamw(flow, settings))  # type: ignore[assignment]
         self._follower = None if settings.ema is None else Average(flow, decay=settings.ema)
         self.average = flow if self._follower is None else self._follower.module
@@ -122,13 +125,12 @@ class Trainer:
         rows = self.shuffle(now.step)[fabric.global_rank :: fabric.world_size]
         x, log_p, weights = self.frames.take(rows)
         seed_step(settings.seed, now.step, fabric.global_rank, self.generator)
+        inputs = x, log_p, weights, now.step, self.generator
         outcome = update(
-            fabric,
-            self.objective,
+            lambda: self._evaluate(inputs),
             self.optimizer,
             names=self.names,
             clip_norm=settings.clip_norm,
-            inputs=(x, log_p, weights, now.step, self.generator),
             agree=self.any_process,
         )
         if outcome.ok:
@@ -137,6 +139,18 @@ class Trainer:
             self._add({"loss": outcome.loss, "gradient_norm": outcome.gradient_norm})
             self._add({f"loss/{k}": v for k, v in outcome.terms.items()} if len(outcome.terms) > 1 else {})
         return outcome
+
+    def _evaluate(self, inputs: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        if self._crew is not None:
+            return self._crew(*inputs)
+        total, terms = self.objective(*inputs)
+        self.fabric.backward(total)
+        return total, terms
+
+    def close(self) -> None:
+        """Send the threads home."""
+        if self._crew is not None:
+            self._crew.close()
 
     def blame(self) -> tuple[list[int], list[int]]:
         """Of the batch just skipped: indices in the ensemble of the frames to blame, and of all frames.
