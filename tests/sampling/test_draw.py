@@ -75,6 +75,15 @@ def test_batches_are_bounded_and_progress_counts_frames():
     assert e.log_p is None
 
 
+def test_progress_tells_the_effective_fraction_so_far():
+    seen = []
+    options = {"molecule": POINT, "energy": Harmonic(), "seed": 3, "batch_size": 100}
+    e = draw(Gauss(1.3), 1000, **options, progress=lambda done, n, *, ess: seen.append((done, ess)))
+    for done, ess in seen:
+        w = np.exp(e.log_w[:done])
+        assert ess == pytest.approx(w.sum() ** 2 / (done * (w**2).sum()), rel=1e-9)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_broken_draws_stay_with_weight_zero_and_are_counted(value):
     flow = Gauss(broken=[("x", value), ("log_q", value)])

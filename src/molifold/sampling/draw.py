@@ -29,7 +29,7 @@ def draw(
     batch_size: int = 1024,
     device: str = "cpu",
     to: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> Ensemble:
     """``n`` independent draws with ``log_q`` and, given an energy, ``log_p = -u(x)`` and the column ``energy``.
 
@@ -47,7 +47,8 @@ def draw(
         batch_size: draws per call; memory grows with it and not with ``n`` when ``to`` is given.
         device: where the flow is.
         to: write an ensemble store here as the draws come, and return it as memory maps.
-        progress: called with the number of draws made and ``n`` after every batch.
+        progress: called after every batch with the number of draws made, ``n``, and, given an energy, ``ess=`` the
+            effective fraction so far.
 
     Raises:
         ValueError: if ``n`` or ``batch_size`` is not positive, or the flow draws another number of atoms.
@@ -95,16 +96,19 @@ def _batches(
     energy: Energy | None,
     generator: torch.Generator,
     batch_size: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[..., None] | None,
 ) -> Iterator[tuple[dict[str, ndarray], int]]:
+    weights = _EffectiveFraction()
     for start in range(0, n, batch_size):
         with torch.no_grad():
             x, log_q = flow.sample(min(batch_size, n - start), generator=generator)
             _check_shape(x, molecule)
             u = None if energy is None else energy(x)
-        yield _arrays(x, log_q, u, energy)
+        arrays, invalid = _arrays(x, log_q, u, energy)
+        yield arrays, invalid
         if progress is not None:
-            progress(min(start + batch_size, n), n)
+            figures = {} if energy is None else {"ess": weights.add(arrays["log_p"] - arrays["log_q"])}
+            progress(min(start + batch_size, n), n, **figures)
 
 
 def _check_shape(x: torch.Tensor, molecule: Molecule) -> None:
@@ -134,3 +138,21 @@ def _arrays(
         "log_q": np.where(np.isfinite(density), density, np.inf),
         "energy": reduced * kT(energy.temperature),
     }, int((~ok).sum())
+
+
+class _EffectiveFraction:
+    """Kish's effective sample size over the number of draws, as they come."""
+
+    def __init__(self) -> None:
+        self.n, self.top, self.total, self.squares = 0, -np.inf, 0.0, 0.0
+
+    def add(self, log_w: ndarray) -> float:
+        self.n += len(log_w)
+        top = max(self.top, float(log_w.max()))
+        if top == -np.inf:
+            return 0.0
+        w, old = np.exp(log_w - top), np.exp(self.top - top)
+        self.total = self.total * old + float(w.sum())
+        self.squares = self.squares * old**2 + float((w * w).sum())
+        self.top = top
+        return self.total**2 / (self.n * self.squares)

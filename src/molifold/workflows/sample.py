@@ -40,7 +40,7 @@ def sample(
     batch_size: int = 1024,
     device: str = "cpu",
     to: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> Ensemble:
     """Draw ``n`` conformations from the flow of a run, with energies and both densities, into a store.
 
