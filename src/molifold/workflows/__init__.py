@@ -2,8 +2,8 @@
 
 from molifold.workflows.check import Finding, check
 from molifold.workflows.demo import demo
-from molifold.workflows.sample import Summary, sample, summarize
+from molifold.workflows.sample import Summary, export, sample, summarize
 from molifold.workflows.simulate import find_system, simulate
 from molifold.workflows.train import train
 
-__all__ = ["Finding", "Summary", "check", "demo", "find_system", "sample", "simulate", "summarize", "train"]
+__all__ = ["Finding", "Summary", "check", "demo", "export", "find_system", "sample", "simulate", "summarize", "train"]
