@@ -80,6 +80,7 @@ def test_wrong_usage_is_exit_code_2(molifold, tmp_path):
         ["sample"],
         ["train", "alanine-dipeptide", "--minuets", "3"],
         ["sample", "x", "-n", "many"],
+        ["sample", "x", "-n", "3"],
         ["simulate", "butane", "--to", tmp_path / "b.ens"],
         ["simulate", "butane", "--to", tmp_path, "--minutes", "1"],
     ):

@@ -39,5 +39,5 @@ def command(
     Console().print(table)
     errors = sum(finding.level == "error" for finding in findings)
     if errors:
-        typer.echo(f"error: {errors} of {len(findings)} checks failed", err=True)
+        typer.echo(f"error: {errors} found", err=True)
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from molifold.cli.progress import Display
 def command(
     run: Annotated[Path, typer.Argument(help="The run directory of a training.")],
     *,
-    number: Annotated[int, typer.Option("--number", "-n", help="How many draws.")] = 10_000,
+    number: Annotated[int, typer.Option("--number", "-n", min=25, help="How many draws.")] = 10_000,
     out: Annotated[
         Path | None, typer.Option(help="Also write a trajectory (xtc, dcd, nc, h5, pdb, ...), weights beside it.")
     ] = None,

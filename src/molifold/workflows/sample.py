@@ -51,12 +51,16 @@ def sample(
 
     Raises:
         RunFormatError: if ``run`` is no run.
-        ValueError: if the run does not say what its flow or its system is.
+        ValueError: if the run does not say what its flow or its system is, or there is no such device.
         FileExistsError: if ``to`` exists.
     """
+    import torch
+
     from molifold.sampling import draw
     from molifold.training import Recipe, load_flow, make_energy, make_system
 
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device: got {device!r}, but torch finds no GPU here; use cpu")
     opened = Run.open(run)
     if opened.recipe is None or opened.molecule is None:
         raise ValueError(f"run: {run} keeps no recipe, so its energy is unknown; call sampling.draw with yours")
