@@ -25,8 +25,10 @@ RecordKind = Literal["scalar", "histogram", "map", "table", "series", "text"]
 class Energy(Protocol):
     """Reduced potential u(x) = U(x) / kT of batches of conformations, differentiable by autograd."""
 
-    #: K
-    temperature: float
+    @property
+    def temperature(self) -> float:
+        """K; 1 for analytic systems, whose u is in kT already."""
+        ...
 
     def __call__(self, x: Float[Tensor, "batch atoms 3"]) -> Float[Tensor, " batch"]:
         """Reduced potential of every conformation; ``x`` in nm."""

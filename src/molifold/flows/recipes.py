@@ -16,6 +16,7 @@ from molifold.flows.flow import Flow
 from molifold.flows.masks import rotation_masks, stiff_masks
 from molifold.molecule import Molecule
 from molifold.networks.attention import GraphAttention
+from molifold.networks.filters import GraphFilters
 from molifold.networks.graph import molecular_graph
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
@@ -30,13 +31,14 @@ def graph_spline_coupling(
     molecule: Molecule,
     reference: Ensemble,
     *,
-    network: Literal["graph", "mlp"] = "graph",
+    network: Literal["graph", "filters", "mlp"] = "graph",
     couplings: int = 6,
     rotation_couplings: int = 6,
     bins: int = 8,
     channels: int = 32,
     heads: int = 4,
     layers: int = 2,
+    rank: int = 4,
     dynamic: bool = False,
     hidden: Sequence[int] = (128, 128),
 ) -> Flow:
@@ -65,7 +67,9 @@ def graph_spline_coupling(
     space = scale.codomain
     graph = molecular_graph(molecule)
 
-    def graph_network(*, features: int, static: int) -> GraphAttention:
+    def graph_network(*, features: int, static: int) -> nn.Module:
+        if network == "filters":
+            return GraphFilters(features=features, static=static, channels=channels, layers=layers, rank=rank)
         return GraphAttention(
             features=features, static=static, out=None, channels=channels, heads=heads, layers=layers, dynamic=dynamic
         )

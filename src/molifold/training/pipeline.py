@@ -191,7 +191,7 @@ def _for_training(energy: Energy, ensemble: Ensemble) -> Energy:
     from molifold.energies import Regularized
 
     assert ensemble.log_p is not None
-    return Regularized(energy, cut=float(-np.min(ensemble.log_p)) + CLASH_MARGIN)  # type: ignore[return-value]
+    return Regularized(energy, cut=float(-np.min(ensemble.log_p)) + CLASH_MARGIN)
 
 
 def _writer(recipe: Recipe, system: System, path: Path) -> Writer | None:
