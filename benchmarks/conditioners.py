@@ -25,9 +25,10 @@ from molifold.sampling import draw
 from molifold.training import fit
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "graph": {"network": "graph"},
-    "graph, 1 layer": {"network": "graph", "layers": 1},
-    "graph, dynamic attention": {"network": "graph", "dynamic": True},
+    "graph filters": {"network": "graph"},
+    "graph filters, 1 layer": {"network": "graph", "layers": 1},
+    "graph attention, static": {"network": "attention"},
+    "graph attention": {"network": "attention", "dynamic": True},
     "mlp 128 x 2": {"network": "mlp", "hidden": (128, 128)},
     "mlp 64 x 2": {"network": "mlp", "hidden": (64, 64)},
 }

@@ -120,7 +120,10 @@ def test_internal_coordinates_obey_the_law_up_to_rigid_motions(molecule):
     check_transform(InternalCoordinates(molecule), conformations(molecule, 3), rigid=True, tolerance=1e-9)
 
 
-@pytest.mark.parametrize("options", [{"network": "mlp"}, {"network": "graph"}, {"network": "graph", "dynamic": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"network": "mlp"}, {"network": "graph"}, {"network": "attention"}, {"network": "attention", "dynamic": True}],
+)
 def test_whole_flows_obey_the_law(options):
     torch.manual_seed(0)
     built = flow(**options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,9 @@ from molifold.transforms.internal import InternalCoordinates
 from molifold.transforms.standardize import Standardize
 from molifold.transforms.transform import Chain
 
+#: Builds a graph network from keyword arguments (numbers of channels).
+GraphNetwork = Callable[..., nn.Module]
+
 #: Kinds of coordinates, in the order of the blocks of ``InternalCoordinates``.
 KIND = {"bonds": 0, "angles": 1, "phases": 2, "rotations": 3}
 
@@ -31,7 +35,7 @@ def graph_spline_coupling(
     molecule: Molecule,
     reference: Ensemble,
     *,
-    network: Literal["graph", "filters", "mlp"] = "graph",
+    network: Literal["graph", "attention", "mlp"] | GraphNetwork = "graph",
     couplings: int = 6,
     rotation_couplings: int = 6,
     bins: int = 8,
@@ -51,10 +55,12 @@ def graph_spline_coupling(
     Args:
         molecule: connected.
         reference: conformations at the target temperature that set the scales (10,000 are plenty).
-        network: ``"graph"``: graph attention; ``"mlp"``: fully connected baseline.
+        network: ``"graph"``: graph filters (``GraphFilters``); ``"attention"``: graph attention (``GraphAttention``);
+            ``"mlp"``: fully connected baseline; or a function that builds a graph network of your own, called with
+            ``features``, ``static`` and ``channels`` (input channels, static channels of the graph, output channels).
         couplings, rotation_couplings: number of coupling layers of either kind.
         bins: spline bins.
-        channels, heads, layers, dynamic: of the graph network (see ``GraphAttention``).
+        channels, layers: of a graph network; ``rank`` of the filters; ``heads``, ``dynamic`` of the attention.
         hidden: hidden layers of the MLP.
 
     Raises:
@@ -67,17 +73,18 @@ def graph_spline_coupling(
     space = scale.codomain
     graph = molecular_graph(molecule)
 
-    def graph_network(*, features: int, static: int) -> nn.Module:
-        if network == "filters":
-            return GraphFilters(features=features, static=static, channels=channels, layers=layers, rank=rank)
-        return GraphAttention(
-            features=features, static=static, out=None, channels=channels, heads=heads, layers=layers, dynamic=dynamic
-        )
-
     atoms = [internal.atoms[i] for i in scale.source]
     names = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
     circle = np.array([s == "circle" for s in space.supports])
     kinds = np.array([KIND["rotations"] if circle[i] else KIND[names[s]] for i, s in enumerate(scale.source)])
+
+    build: GraphNetwork
+    if callable(network):
+        build = partial(network, channels=channels)
+    elif network == "attention":
+        build = partial(GraphAttention, out=None, channels=channels, heads=heads, layers=layers, dynamic=dynamic)
+    else:
+        build = partial(GraphFilters, channels=channels, layers=layers, rank=rank)
 
     def coupling(mask: ndarray, given: ndarray) -> Coupling:
         where = {"mask": torch.from_numpy(mask), "given": torch.from_numpy(given)}
@@ -93,7 +100,7 @@ def graph_spline_coupling(
                 graph=graph,
                 channels=channels,
                 bins=bins,
-                network=graph_network,
+                network=build,
             )
         return Coupling(space, **where, conditioner=conditioner)
 

@@ -35,12 +35,17 @@ def reverse_kl(
     return (log_q + energy(x)).mean()
 
 
-def log_dispersion(flow: Density, batch: Batch, energy: Energy | None, generator: Generator) -> Tensor:
-    """Variance of log q + u over the batch: zero exactly when the flow equals the target wherever there is data.
+def log_dispersion(
+    flow: Density, batch: Batch, energy: Energy | None, generator: Generator, *, huber: float = 3.0
+) -> Tensor:
+    """Dispersion of log q + u over the batch: zero exactly when the flow equals the target wherever there is data.
 
     Off-policy log-variance divergence (Richter et al. 2020, arXiv 2010.10436), used beside ``nll`` as in Schopmans et
     al. (2026), arXiv 2602.03729: the energies of the frames are information that likelihood alone throws away, so it
     generalises from fewer frames. Uses ``batch.log_p`` where known, else evaluates ``energy``.
+
+    The variance, but deviations from the mean beyond ``huber`` kT count linearly: single frames in a tail that the flow
+    has not met yet would otherwise outweigh the batch and throw the training off. ``huber=math.inf`` is the variance.
 
     Raises:
         ValueError: if neither ``batch.log_p`` nor an energy is given.
@@ -51,7 +56,9 @@ def log_dispersion(flow: Density, batch: Batch, energy: Energy | None, generator
             raise ValueError("batch.log_p: got None and no energy, but log_dispersion needs one of them")
         log_p = -energy(batch.x)
     difference = flow.log_prob(batch.x) - log_p
-    return _mean((difference - _mean(difference, batch.weights)).square(), batch.weights)
+    deviation = difference - _mean(difference, batch.weights)
+    near = deviation.clamp(-huber, huber)
+    return _mean(near * (2 * deviation - near), batch.weights)
 
 
 def _mean(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -28,8 +28,8 @@ class GraphFilters(nn.Module):
         layers: number of layers.
         rank: matrices that are mixed into the weights of every atom.
 
-    Reference: Simonovsky and Komodakis (2017), arXiv 1704.02901 (edge-conditioned filters); Schuett et al. (2017), arXiv
-    1706.08566 (channel-wise filters); Ha et al. (2016), arXiv 1609.09106 (weights from another network).
+    Reference: Simonovsky and Komodakis (2017), arXiv 1704.02901 (edge-conditioned filters); Schuett et al. (2017),
+    arXiv 1706.08566 (channel-wise filters); Ha et al. (2016), arXiv 1609.09106 (weights from another network).
 
     >>> from molifold import Molecule
     >>> from molifold.networks.graph import molecular_graph
@@ -44,7 +44,9 @@ class GraphFilters(nn.Module):
         self.features_in = _AtomLinear(features, channels, static=channels, rank=rank)
         self.layers = nn.ModuleList(_Layer(channels, rank) for _ in range(layers))
 
-    def forward(self, features: Float[Tensor, "batch atoms channels"], graph: Graph) -> Float[Tensor, "batch atoms out"]:
+    def forward(
+        self, features: Float[Tensor, "batch atoms channels"], graph: Graph
+    ) -> Float[Tensor, "batch atoms out"]:
         """New features of every atom."""
         static = self.static_in(graph.nodes)
         h = F.silu(self.features_in(features.permute(1, 2, 0), static))
