@@ -15,7 +15,7 @@ class GraphFilters(nn.Module):
 
     One layer, for channels c and atoms i, j, with static features s of the atoms and d_ij bonds between them:
 
-        m_ic = sum_j f_c(s_i, s_j, d_ij) (V h_j)_c ,   h_i <- h_i + W_i silu(U_i [h_i, m_i]) .
+        m_ic = sum_j f_c(s_i, s_j, d_ij) h_jc / sqrt(atoms) ,   h_i <- h_i + W_i silu(U_i [h_i, m_i]) .
 
     The filters f and the weights W_i, U_i (a shared matrix plus ``rank`` others mixed by s_i) depend on the graph
     alone. They are computed once per batch, so a layer costs its matrix products and nothing else, yet every pair of

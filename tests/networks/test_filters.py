@@ -1,0 +1,72 @@
+"""Graph filters against their formula written out, atom by atom; and the law of networks."""
+
+import numpy as np
+import pytest
+import torch
+
+from molifold import Molecule
+from molifold.networks import Graph, GraphFilters, molecular_graph
+from molifold.testing import check_network
+
+MOLECULES = {
+    "water": Molecule(elements=("H", "O", "H"), bonds=((0, 1), (1, 2))),
+    "ethanol": Molecule.from_smiles("CCO"),
+    "benzene": Molecule.from_smiles("c1ccccc1"),
+}
+
+
+def build(graph, **options):
+    torch.manual_seed(0)
+    return GraphFilters(features=3, static=graph.nodes.shape[1], **{"channels": 6, "layers": 2, "rank": 2, **options})
+
+
+def numpy_filters(net, features, graph):
+    """The docstring's formula for one conformation, with loops over i and j."""
+
+    def array(p):
+        return p.detach().double().numpy()
+
+    def silu(v):
+        return v / (1 + np.exp(-v))
+
+    def linear(layer, v):
+        return array(layer.weight) @ v + (0 if layer.bias is None else array(layer.bias))
+
+    def atom_linear(layer, v, s):
+        weight = array(layer.weight)
+        mixed = weight[0] + sum(m * w for m, w in zip(linear(layer.mixing, s), weight[1:], strict=True))
+        return mixed @ v + linear(layer.bias, s)
+
+    nodes, hops = graph.nodes.double().numpy(), graph.hops.numpy()
+    atoms = range(len(nodes))
+    static = [linear(net.static_in[2], silu(linear(net.static_in[0], nodes[i]))) for i in atoms]
+    h = [silu(atom_linear(net.features_in, features[i], static[i])) for i in atoms]
+    for layer in net.layers:
+        new = []
+        for i in atoms:
+            message = 0
+            for j in atoms:
+                pair = linear(layer.target, static[i]) + linear(layer.source, static[j])
+                message = message + linear(layer.filters, silu(pair + array(layer.distance.weight)[hops[i, j]])) * h[j]
+            seen = np.concatenate([h[i], message / np.sqrt(len(nodes))])
+            new.append(h[i] + atom_linear(layer.mix, silu(atom_linear(layer.update, seen, static[i])), static[i]))
+        h = new
+    return np.stack(h)
+
+
+@pytest.mark.parametrize("molecule", ["water", "ethanol"])
+def test_output_is_that_of_the_formula(molecule):
+    graph = molecular_graph(MOLECULES[molecule])
+    graph = Graph(graph.nodes.double(), graph.hops)
+    net = build(graph).double()
+    x = torch.randn(3, len(graph.nodes), 3, dtype=torch.float64)
+    expected = np.stack([numpy_filters(net, v.numpy(), graph) for v in x])
+    assert np.allclose(net(x, graph).detach().numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": 1, "rank": 1}], ids=str)
+@pytest.mark.parametrize("molecule", MOLECULES)
+def test_law(molecule, options):
+    graph = molecular_graph(MOLECULES[molecule])
+    x = torch.randn(4, len(graph.nodes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    check_network(build(graph, **options), x, graph)
