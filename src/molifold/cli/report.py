@@ -12,6 +12,9 @@ def command(
     run: Annotated[Path, typer.Argument(help="The run directory of a training.")],
     *,
     out: Annotated[Path | None, typer.Option(help="The page to write.  [default: report.html in the run]")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Ensemble store to compare with.  [default: the run's own simulation]")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run: maps, torsions, energies, weights, training curves.
 
@@ -19,8 +22,10 @@ def command(
 
         molifold report runs/alanine-dipeptide
 
-        molifold report runs/alanine-dipeptide --out report.html
+        molifold report runs/alanine-dipeptide --reference long.ens --out report.html
     """
+    from molifold.ensemble import Ensemble
     from molifold.workbench import report_from_run
 
-    typer.echo(str(report_from_run(run, out)))
+    against = None if reference is None else Ensemble.load(reference)
+    typer.echo(str(report_from_run(run, out, reference=against)))

@@ -72,25 +72,29 @@ def write_report(parts: ReportParts, path: str | Path, *, results: Results | Non
     return path
 
 
-def report_from_run(run: str | Path | Run, path: str | Path | None = None, *, seed: int = 0) -> Path:
-    """Report of a run directory: its ensembles ``generated`` and ``reference``, its scalars and its settings.
+def report_from_run(
+    run: str | Path | Run, path: str | Path | None = None, *, reference: Ensemble | None = None, seed: int = 0
+) -> Path:
+    """Report of a run directory: its ensembles, its scalars and its settings.
 
     Args:
         run: the run, or its directory.
         path: file to write; default ``report.html`` in the run.
+        reference: what to compare the draws with, of the same molecule; the default is the run's own simulation (all
+            its frames), or else the frames kept as ``reference``.
         seed: of bootstraps and of random halves.
 
     Raises:
         ValueError: if the run keeps no ensemble ``generated``, or none of the target temperature.
         RunFormatError: if the directory is no run.
     """
-    parts = parts_of_run(run)
+    parts = parts_of_run(run, reference=reference)
     if path is None:
         path = Path(run if isinstance(run, str | Path) else run.path) / "report.html"
     return write_report(parts, path, seed=seed)
 
 
-def parts_of_run(run: str | Path | Run) -> ReportParts:
+def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) -> ReportParts:
     """What a report of a run is made of (see ``report_from_run``)."""
     from molifold.runs import Run
 
@@ -101,12 +105,16 @@ def parts_of_run(run: str | Path | Run) -> ReportParts:
             "draw samples into the run first (molifold sample)"
         )
     generated = run.ensemble("generated")
-    reference = run.ensemble("reference") if "reference" in run.ensembles else None
+    if reference is None:
+        kept = [name for name in ("simulation", "reference") if name in run.ensembles]
+        reference = run.ensemble(kept[0]) if kept else None
+    elif reference.molecule.elements != generated.molecule.elements:
+        raise ValueError(f"reference: got {reference.molecule!r}, expected {generated.molecule!r} as in the run")
     info = run.info
     temperature = _find_temperature(generated, info, reference)
     if reference is not None:
         reference = _at(reference, temperature)
-    kept: dict[str, Any] = {
+    about: dict[str, Any] = {
         key: info[key]
         for key in ("state", "created", "seed", "settings", "recipe", "packages", "attempts")
         if key in info
@@ -116,7 +124,7 @@ def parts_of_run(run: str | Path | Run) -> ReportParts:
         generated=generated,
         reference=reference,
         history=run.scalars()[0],
-        settings={"run": run.path.name, **kept, "state": run.state},
+        settings={"run": run.path.name, **about, "state": run.state},
         temperature=temperature,
         title=f"{name}: {run.path.name}",
     )
