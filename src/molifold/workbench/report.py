@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -110,6 +111,8 @@ def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) ->
         reference = run.ensemble(kept[0]) if kept else None
     elif reference.molecule.elements != generated.molecule.elements:
         raise ValueError(f"reference: got {reference.molecule!r}, expected {generated.molecule!r} as in the run")
+    else:  # the same atoms, whatever the files call them
+        reference = replace(reference, molecule=generated.molecule)
     info = run.info
     temperature = _find_temperature(generated, info, reference)
     if reference is not None:
