@@ -46,9 +46,8 @@ class Placed(nn.Module):
     ) -> tuple[Float[Tensor, "n atoms 3"], Float[Tensor, " n"]]:
         """``n`` independent draws and their ``log_q``."""
         x, log_q = self.flow.sample(n, generator=generator)
-        kind = {"dtype": x.dtype, "device": x.device}
-        quaternion = torch.randn(n, 4, generator=generator, **kind)
-        origin = self.spread * torch.randn(n, 3, generator=generator, **kind)
+        drawn = torch.randn(n, 7, generator=generator, dtype=x.dtype, device=x.device)
+        quaternion, origin = drawn[:, :4], self.spread * drawn[:, 4:]
         placed = (x - x[:, self.root, None]) @ _rotation(quaternion).mT + origin[:, None]
         return placed, log_q + self._log_place(origin)
 
