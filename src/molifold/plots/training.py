@@ -17,17 +17,19 @@ from molifold.plots.style import CYCLE, MUTED, note, plain, signed, styled
 
 #: Points that a curve is reduced to: means over equal runs of steps, with the range of the run as a band.
 POINTS = 400
-#: Keys of a row that are no measurement.
-BOOKKEEPING = ("step", "time")
+#: Keys of a row that are no measurement of their own.
+BOOKKEEPING = ("step", "time", "validation_error")
+#: What the wide panel shows, as far as it was logged: the likelihood of training and of held-out frames.
+LIKELIHOOD = ("loss/nll", "validation_nll")
 
 
 @styled
 def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Losses in a wide panel, everything else that was logged in small ones, over steps.
+    """The likelihood in a wide panel, everything else that was logged in small ones, over steps.
 
     Args:
-        rows: as ``Run.scalars`` gives them: ``step`` and numbers by name. Names that begin with ``loss`` or
-            ``validation`` share the wide panel.
+        rows: as ``Run.scalars`` gives them: ``step`` and numbers by name. ``loss/nll`` and ``validation_nll`` share the
+            wide panel; ``loss`` takes the place of the former where it is the only loss.
 
     Raises:
         ValueError: if no row has a number.
@@ -43,7 +45,8 @@ def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
             series[name] = points
     if not series:
         raise ValueError(f"rows: got {len(rows)} rows without a finite number, expected step and at least one scalar")
-    main = [name for name in series if name.startswith(("loss", "validation"))] or [next(iter(series))]
+    main = [name for name in (LIKELIHOOD if "loss/nll" in series else ("loss", "validation_nll")) if name in series]
+    main = main or [next(iter(series))]
     small = [name for name in series if name not in main]
     rows_of_small = math.ceil(len(small) / 4)
     figure = Figure(figsize=(9.2, 3.0 + 1.75 * rows_of_small))
@@ -52,7 +55,7 @@ def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
     wide = figure.add_subplot(grid[0, :])
     for i, name in enumerate(main):
         _curve(wide, series[name], colour=CYCLE[i % len(CYCLE)], name=name)
-    wide.set_title(plain(main[0]) if len(main) == 1 else "loss")
+    wide.set_title(plain(main[0]) if len(main) == 1 else "negative log-likelihood")
     wide.set_xlabel("step")
     if len(main) > 1:
         wide.legend(loc="upper right", ncols=min(len(main), 4))
@@ -63,7 +66,8 @@ def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(plain(name.replace("_", " ")))
         axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         positive = series[name][:, 1] > 0
-        if positive.all() and series[name][:, 1].max() > 100 * series[name][:, 1].min():
+        # The rate ends at nearly zero; its course is better seen on a linear axis.
+        if name != "learning_rate" and positive.all() and series[name][:, 1].max() > 100 * series[name][:, 1].min():
             axes.set_yscale("log")
     for axes in figure.axes:
         axes.xaxis.set_major_locator(_few_ticks(4 if axes is not wide else 8))
