@@ -14,7 +14,14 @@ import numpy as np
 from measure import arguments, show
 
 from molifold import Ensemble
-from molifold.analysis import effective_sample_size, map_divergence, measure, pareto_k, population
+from molifold.analysis import (
+    alanine_basins,
+    effective_sample_size,
+    map_divergence,
+    measure,
+    pareto_k,
+    population,
+)
 from molifold.runs import Run
 
 
@@ -30,6 +37,11 @@ def pooled(stores: list[str], like: Ensemble) -> Ensemble:
     return measure(Ensemble.concat(parts), names=["phi", "psi"])
 
 
+def positive_phi(e: Ensemble) -> np.ndarray:
+    """The left-handed region as ``molifold sample`` and the report count it."""
+    return alanine_basins(e.columns["phi"], e.columns["psi"])["phi > 0"]
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("run")
@@ -40,14 +52,14 @@ def main() -> None:
     stores = options.reference or [str(run.path / "ensembles" / "simulation")]
     reference = pooled(stores, draws)
     ess, k = effective_sample_size(draws.log_w), pareto_k(draws.log_w)
-    found = population(draws.columns["phi"] > 0, draws.log_w)
-    truth = population(reference.columns["phi"] > 0, None, trajectory=reference.columns["trajectory"])
+    found = population(positive_phi(draws), draws.log_w)
+    truth = population(positive_phi(reference), None, trajectory=reference.columns["trajectory"])
     rows: list[dict[str, object]] = [
         {"figure": "draws", "value": f"{len(draws)}", "against": f"{len(reference)} reference frames"},
         {"figure": "ESS, unclipped", "value": f"{100 * ess.fraction:.2f} +- {100 * ess.error:.2f} %", "against": ""},
         {"figure": "ESS and clipping, k-hat", "value": repr(ess), "against": repr(k)},
         {
-            "figure": "P(phi > 0)",
+            "figure": "P(0 < phi < 150 degrees)",
             "value": f"{found.value:.5f} [{found.low:.5f}, {found.high:.5f}]",
             "against": f"{truth.value:.5f} [{truth.low:.5f}, {truth.high:.5f}]",
         },

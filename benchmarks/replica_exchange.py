@@ -9,11 +9,11 @@ repeats, CPU time, so that other load counts little.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
 import openmm
+from measure import arguments, show
 
 from molifold.data import example
 from molifold.energies import MolecularMechanics
@@ -28,7 +28,7 @@ def cpu_seconds(work) -> float:
     return time.process_time() - start
 
 
-def measure(name: str, *, copies: int, repeats: int, seconds: float) -> tuple[float, float]:
+def timings(name: str, *, copies: int, repeats: int, seconds: float) -> tuple[float, float]:
     """Medians, us per step and replica: ours, OpenMM's."""
     system = example(name)
     energy = MolecularMechanics.from_system(system.openmm_system(), temperature=300)
@@ -60,17 +60,26 @@ def measure(name: str, *, copies: int, repeats: int, seconds: float) -> tuple[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS)
-    parser.add_argument("--copies", nargs="+", type=int, default=[2, 4, 8], help="ladders of 8 walkers")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--copies", nargs="+", type=int, default=[4], help="ladders of 8 walkers")
     parser.add_argument("--seconds", type=float, default=1.0, help="of CPU per repeat")
-    args = parser.parse_args()
-    print(f"{'system':28} {'replicas':>8} {'molifold us':>12} {'OpenMM Reference us':>20} {'ratio':>6} {'ns/day':>8}")
-    for name in args.systems:
-        for copies in args.copies:
-            ours, theirs = measure(name, copies=copies, repeats=args.repeats, seconds=args.seconds)
-            print(f"{name:28} {8 * copies:8} {ours:12.3f} {theirs:20.1f} {theirs / ours:6.1f} {86400 / ours:8.0f}")
+    options = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    for name in options.systems:
+        for copies in options.copies:
+            ours, theirs = timings(name, copies=copies, repeats=options.repeats, seconds=options.seconds)
+            rows.append(
+                {
+                    "system": name,
+                    "replicas": 8 * copies,
+                    "molifold, us": ours,
+                    "OpenMM Reference, us": theirs,
+                    "times faster": theirs / ours,
+                    "ns/day": round(86400 / ours),
+                }
+            )
+    show("Langevin dynamics with replica exchange, per step of 1 fs and replica", rows, to=options.json)
 
 
 if __name__ == "__main__":

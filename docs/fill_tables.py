@@ -19,7 +19,7 @@ SLOT = re.compile(r"(?<=<!-- table: )(?P<name>\w+) -->\n(?P<old>.*?)(?=<!-- end 
 
 def cell(value: object) -> str:
     """Text of one entry: three significant digits for a number that is not whole."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def table(name: str, result: dict) -> str:
