@@ -97,7 +97,9 @@ def validated(model: type[pydantic.BaseModel], given: Mapping[str, Any], *, wher
         raise RecipeError([f"{where}: {error}; recipes hold numbers, text, booleans, lists and tables"]) from None
     except pydantic.ValidationError as error:
         allowed = list(model.model_fields)
-        raise RecipeError(sorted({_problem(e, where, allowed) for e in error.errors()})) from None
+        # That a callable would do as well is of no use to a recipe, which cannot hold one.
+        told = [e for e in error.errors() if e["type"] != "callable_type"]
+        raise RecipeError(sorted({_problem(e, where, allowed) for e in told})) from None
     return {name: getattr(made, name) for name in given}
 
 
