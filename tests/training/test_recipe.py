@@ -2,19 +2,18 @@
 
 import copy
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from molifold import Ensemble
+from molifold.recipes import FOLDER
 from molifold.runs import Run
 from molifold.training import RecipeError, load_flow, load_weights, read_recipe, train_recipe
 from molifold.training.recipe import Recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-BUTANE = tomllib.loads((RECIPES / "butane.toml").read_text())
+BUTANE = tomllib.loads((FOLDER / "butane.toml").read_text())
 TINY = copy.deepcopy(BUTANE)
 TINY["data"] |= {"steps": 600, "equilibration": 100, "save_every": 2, "walkers_per_temperature": 4}
 TINY["training"] |= {"steps": 6, "batch_size": 16}
@@ -26,7 +25,7 @@ def changed(section, **keys):
     return raw
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda p: p.name)
 def test_shipped_recipes_are_valid_and_short(path):
     recipe = read_recipe(path)
     assert path.name in repr(recipe)
@@ -44,7 +43,7 @@ def test_shipped_recipes_are_valid_and_short(path):
         (changed("training", steps=-1), "training.steps: got -1, expected a positive number"),
         (changed("training", precision="fp8"), "training.precision: got 'fp8', expected '32-true'"),
         (changed("training", to="x"), "training.to: unknown key"),
-        (changed("flow", network="gnn"), "flow.network: got 'gnn', expected 'graph' or 'mlp'"),
+        (changed("flow", network="gnn"), "flow.network: got 'gnn', expected 'graph', 'attention' or 'mlp'"),
         (changed("flow", coupling=3), "flow.coupling: unknown key; did you mean 'couplings'?"),
         (changed("flow", use="nowhere:f"), "flow.use: got 'nowhere:f', but nowhere cannot be imported"),
         (changed("flow", use="molifold.flows.recipes:graph_spline"), "did you mean 'graph_spline_coupling'?"),
@@ -77,7 +76,7 @@ def test_errors_name_key_value_and_what_is_allowed(raw, message):
 
 def test_all_problems_are_told_at_once(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text((RECIPES / "butane.toml").read_text().replace("batch_size", "batchsize").replace('"mlp"', '"mpl"'))
+    path.write_text((FOLDER / "butane.toml").read_text().replace("batch_size", "batchsize").replace('"mlp"', '"mpl"'))
     with pytest.raises(RecipeError) as error:
         read_recipe(path)
     lines = str(error.value).splitlines()
