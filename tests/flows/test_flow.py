@@ -115,3 +115,20 @@ def test_a_flow_moves_between_precisions():
 def test_supports_without_a_base_density_are_refused():
     with pytest.raises(ValueError, match="expected only real and circle supports"):
         Base(Space((Block("x", 1, "interval"),)))
+
+
+def test_repr_of_a_flow_is_a_tree_of_its_steps():
+    from molifold import Block, Space
+    from molifold.transforms import Chain, Marginal
+
+    space = Space((Block("t", 2, "circle"),))
+    lines = repr(Flow(Chain([Marginal(space, bins=2), Chain([Marginal(space, bins=2)])]))).splitlines()
+    assert lines == [
+        "Flow(28 parameters, Space(2 dof: t[2] circle))",
+        "Chain(",
+        "  (0) Marginal(Space(2 dof: t[2] circle))",
+        "  (1) Chain(",
+        "    (0) Marginal(Space(2 dof: t[2] circle))",
+        "  )",
+        ")",
+    ]

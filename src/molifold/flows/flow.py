@@ -78,3 +78,6 @@ class Flow(nn.Module):
     def parameters_count(self) -> int:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def __repr__(self) -> str:
+        return f"Flow({self.parameters_count} parameters, {self.base.space!r})\n{self.transform!r}"

@@ -86,10 +86,12 @@ class Coupling(Transform):
             log_det = log_det + gain
         return torch.cat(list(parts.values()))[self._restore].T, log_det
 
-    def extra_repr(self) -> str:
-        """Counts of the coordinates on both sides."""
+    def __repr__(self) -> str:
         moved = " + ".join(f"{n} {s}" for s, n in self._sizes.items() if s in UNIVARIATE and n)
-        return f"{self._sizes['given']} given -> {moved}"
+        count = sum(p.numel() for p in self.parameters())
+        return (
+            f"Coupling({self._sizes['given']} given -> {moved}; {type(self.conditioner).__name__}, {count} parameters)"
+        )
 
 
 def _has_support(space: Space, support: str) -> Bool[Tensor, " size"]:

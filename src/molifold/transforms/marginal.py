@@ -62,3 +62,6 @@ class Marginal(Transform):
             parts[support], gain = univariate(parts[support], spread, support=support, inverse=inverse)
             log_det = log_det + gain
         return torch.cat(list(parts.values()))[self._restore].T, log_det
+
+    def __repr__(self) -> str:
+        return f"Marginal({self.domain!r})"

@@ -113,6 +113,9 @@ class Standardize(Transform):
         out = torch.where(self.wraps, out - 2 * math.pi * torch.round(out / (2 * math.pi)), out)
         return out[self._restore].T, log_det
 
+    def __repr__(self) -> str:
+        return f"Standardize({self.codomain!r})"
+
     def _turn(self, angle: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         shape = -1, *angle.shape
         widths, slopes = self.widths.expand(shape), self.slopes.expand(shape)

@@ -72,6 +72,10 @@ class Chain(Transform):
         assert total is not None
         return y, total
 
+    def __repr__(self) -> str:
+        steps = (f"({i}) {step!r}".replace("\n", "\n  ") for i, step in enumerate(self.steps))
+        return "Chain(\n  " + "\n  ".join(steps) + "\n)"
+
 
 class Inverse(Transform):
     """A transform with its two directions exchanged."""
