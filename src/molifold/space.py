@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+
 Support = Literal["real", "circle", "positive", "interval"]
 
 
@@ -64,6 +68,14 @@ class Space:
     def supports(self) -> tuple[Support, ...]:
         """Support of every coordinate."""
         return tuple(block.support for block in self.blocks for _ in range(block.size))
+
+    def has(self, support: str) -> Bool[ndarray, " size"]:
+        """Which coordinates have this support.
+
+        >>> Space((Block("r", 1, "real"), Block("t", 2, "circle"))).has("circle").tolist()
+        [False, True, True]
+        """
+        return np.array([s == support for s in self.supports], dtype=bool)
 
     def __repr__(self) -> str:
         return f"Space({self.dof} dof: {', '.join(map(repr, self.blocks))})"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from written_out import array, linear, silu
 
 from molifold import Molecule
 from molifold.data import example
@@ -34,15 +35,6 @@ def build(graph, *, features=3, seed=0, **options):
 
 def numpy_attention(net, features, graph):
     """The docstring's formula for one conformation, with loops over i and j."""
-
-    def array(p):
-        return p.detach().double().numpy()
-
-    def silu(v):
-        return v / (1 + np.exp(-v))
-
-    def linear(layer, v):
-        return array(layer.weight) @ v + (0 if layer.bias is None else array(layer.bias))
 
     nodes, hops = graph.nodes.double().numpy(), graph.hops.numpy()
     atoms = range(len(nodes))

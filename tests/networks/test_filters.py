@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from written_out import array, linear, silu
 
 from molifold import Molecule
 from molifold.networks import Graph, GraphFilters, molecular_graph
@@ -22,15 +23,6 @@ def build(graph, **options):
 
 def numpy_filters(net, features, graph):
     """The docstring's formula for one conformation, with loops over i and j."""
-
-    def array(p):
-        return p.detach().double().numpy()
-
-    def silu(v):
-        return v / (1 + np.exp(-v))
-
-    def linear(layer, v):
-        return array(layer.weight) @ v + (0 if layer.bias is None else array(layer.bias))
 
     def atom_linear(layer, v, s):
         weight = array(layer.weight)

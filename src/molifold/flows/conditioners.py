@@ -20,13 +20,9 @@ HARMONICS = 2
 KINDS = ("bond", "angle", "phase", "rotation")
 
 
-def _circles(space: Space) -> Bool[Tensor, " size"]:
-    return torch.tensor([s == "circle" for s in space.supports])
-
-
 def _moved(space: Space, mask: Bool[Tensor, " size"]) -> dict[str, Tensor]:
     """Indices of the coordinates to transform, by support."""
-    index = {s: torch.tensor([i for i, t in enumerate(space.supports) if t == s and mask[i]]) for s in UNIVARIATE}
+    index = {s: (mask & torch.from_numpy(space.has(s))).nonzero()[:, 0] for s in UNIVARIATE}
     return {s: i for s, i in index.items() if len(i)}
 
 
@@ -59,7 +55,7 @@ class MLPConditioner(nn.Module):
         bins: int = 8,
     ) -> None:
         super().__init__()
-        circle = _circles(space)[~mask if given is None else given]
+        circle = torch.from_numpy(space.has("circle"))[~mask if given is None else given]
         self.register_buffer("_plain", (~circle).nonzero()[:, 0], persistent=False)
         self.register_buffer("_circle", circle.nonzero()[:, 0], persistent=False)
         self._shapes = {s: (len(i), parameter_count(s, bins)) for s, i in _moved(space, mask).items()}
@@ -118,7 +114,7 @@ class GraphConditioner(nn.Module):
         given = ~mask if given is None else given
         nodes = sorted({a for a, used in zip(atoms, (mask | given).tolist(), strict=True) if used})
         row = {a: i for i, a in enumerate(nodes)}
-        circle = _circles(space)[given]
+        circle = torch.from_numpy(space.has("circle"))[given]
         self.register_buffer("_plain", (~circle).nonzero()[:, 0], persistent=False)
         self.register_buffer("_circle", circle.nonzero()[:, 0], persistent=False)
         # Where each known feature lands in [slots x nodes]: one slot per plain kind, then one per wave of a rotation.

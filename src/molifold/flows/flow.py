@@ -29,7 +29,7 @@ class Base(nn.Module):
         if bad:
             raise ValueError(f"space: got {space!r}, expected only real and circle supports")
         self.space = space
-        self.register_buffer("_circle", torch.tensor([s == "circle" for s in space.supports]), persistent=False)
+        self.register_buffer("_circle", torch.from_numpy(space.has("circle")), persistent=False)
         # Carries the precision and the device of the flow's draws.
         self.register_buffer("_like", torch.zeros(()), persistent=False)
         reals = sum(s == "real" for s in space.supports)

@@ -75,7 +75,7 @@ def graph_spline_coupling(
 
     atoms = [internal.atoms[i] for i in scale.source]
     names = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
-    circle = np.array([s == "circle" for s in space.supports])
+    circle = space.has("circle")
     kinds = np.array([KIND["rotations"] if circle[i] else KIND[names[s]] for i, s in enumerate(scale.source)])
 
     build: GraphNetwork

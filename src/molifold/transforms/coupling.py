@@ -62,7 +62,8 @@ class Coupling(Transform):
                 f"space: got {space!r}, expected supports among {', '.join(UNIVARIATE)}; standardise first"
             )
         self.domain = self.codomain = space
-        parts = {"given": given, **{s: mask & _has_support(space, s) for s in UNIVARIATE}, "rest": ~mask & ~given}
+        moved = {s: mask & torch.from_numpy(space.has(s)) for s in UNIVARIATE}
+        parts = {"given": given, **moved, "rest": ~mask & ~given}
         self._sizes = {name: int(part.sum()) for name, part in parts.items()}
         order = torch.cat([part.nonzero()[:, 0] for part in parts.values()])
         self.register_buffer("_order", order, persistent=False)
@@ -92,7 +93,3 @@ class Coupling(Transform):
         return (
             f"Coupling({self._sizes['given']} given -> {moved}; {type(self.conditioner).__name__}, {count} parameters)"
         )
-
-
-def _has_support(space: Space, support: str) -> Bool[Tensor, " size"]:
-    return torch.tensor([s == support for s in space.supports])

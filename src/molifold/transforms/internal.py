@@ -8,6 +8,7 @@ from torch import Tensor
 
 from molifold.molecule import Molecule
 from molifold.space import Block, Space
+from molifold.transforms.angles import wrap
 from molifold.transforms.transform import Transform
 from molifold.transforms.zmatrix import ZMatrix, zmatrix
 
@@ -160,8 +161,7 @@ class InternalCoordinates(Transform):
         sin = _dot(normal, normal).sqrt()
         theta = torch.atan2(sin, -u12)
         tau = torch.atan2(-_dot(normal, u3), u12 * _dot(u2, u3) - _dot(u1, u3))
-        phase = tau[self._stiff] - tau[self._stiff_first]
-        phase = phase - 2 * torch.pi * torch.round(phase / (2 * torch.pi))
+        phase = wrap(tau[self._stiff] - tau[self._stiff_first])
         log_det = -2 * r.log().sum(0) - sin.log().sum(0)
         return torch.cat([r, theta, tau[self._turning], phase]).T, log_det
 

@@ -135,6 +135,20 @@ def _stage(raw, first, stride, rows, out):
         store(out, p, load(raw, first + p * stride))
 
 
+@njit(forceinline=True)
+def _differentiate(z, w, h, d0, d1):
+    """Value relative to the bin's height, slope, and the derivatives by z that the gradients are made of."""
+    s, q = h / w, 1.0 - z
+    curve = d0 + d1 - 2.0 * s
+    below = s + curve * z * q
+    top = s * z * z + d0 * z * q
+    area = d1 * z * z + 2.0 * s * z * q + d0 * q * q
+    top_z = 2.0 * s * z + d0 * (q - z)
+    below_z = curve * (q - z)
+    area_z = 2.0 * d1 * z + 2.0 * s * (q - z) - 2.0 * d0 * q
+    return s, top, below, area, top_z, below_z, area_z, s * s * area / (below * below)
+
+
 @compiled()
 def forward(x, raw, value, log_det, kind, inverse, bins, chunks, first_chunk, last_chunk):
     """Fill ``value [n, batch]`` and add up ``log_det [batch]`` over the coordinates."""
@@ -153,11 +167,9 @@ def forward(x, raw, value, log_det, kind, inverse, bins, chunks, first_chunk, la
             index, x0, y0, w, h = _find(t, pw, ph, bins, inverse)
             d0, d1, _, _ = _slopes(own, offset + 2 * bins, bins, index, kind)
             z = _position(t, x0, y0, w, h, d0, d1, inverse)
-            s, q = h / w, 1.0 - z
-            below = s + (d0 + d1 - 2.0 * s) * z * q
-            slope = s * s * (d1 * z * z + 2.0 * s * z * q + d0 * q * q) / (below * below)
+            _, top, below, _, _, _, _, slope = _differentiate(z, w, h, d0, d1)
             log_slope = log(slope)
-            v = z * w + x0 if inverse else y0 + h * (s * z * z + d0 * z * q) / below
+            v = z * w + x0 if inverse else y0 + h * top / below
             if kind == CIRCLE:
                 v = (v - 0.5) * TURN
                 if inverse:
@@ -170,20 +182,6 @@ def forward(x, raw, value, log_det, kind, inverse, bins, chunks, first_chunk, la
             store(value, i * chunks + c, v)
             total = total + (-log_slope if inverse else log_slope)
         store(log_det, c, load(log_det, c) + total)
-
-
-@njit(forceinline=True)
-def _differentiate(z, w, h, d0, d1):
-    """Value relative to the bin's height, slope, and the derivatives by z that the gradients are made of."""
-    s, q = h / w, 1.0 - z
-    curve = d0 + d1 - 2.0 * s
-    below = s + curve * z * q
-    top = s * z * z + d0 * z * q
-    area = d1 * z * z + 2.0 * s * z * q + d0 * q * q
-    top_z = 2.0 * s * z + d0 * (q - z)
-    below_z = curve * (q - z)
-    area_z = 2.0 * d1 * z + 2.0 * s * (q - z) - 2.0 * d0 * q
-    return s, top, below, area, top_z, below_z, area_z, s * s * area / (below * below)
 
 
 @njit(forceinline=True)

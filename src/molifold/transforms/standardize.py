@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from molifold import geometry
 from molifold.space import Block, Space
+from molifold.transforms.angles import unit, wrap
 from molifold.transforms.spline import MIN_BIN, rational_quadratic
 from molifold.transforms.transform import Transform
 
@@ -56,7 +58,7 @@ class Standardize(Transform):
                 f"{'' if np.isfinite(y).all() else ', some not finite'}; expected at least {10 * space.size} finite "
                 f"frames of {space.size}"
             )
-        circle = np.array([s == "circle" for s in space.supports])
+        circle = space.has("circle")
         resultant = np.exp(1j * np.where(circle, y, 0.0)).mean(0)
         spread = np.sqrt(-2 * np.log(np.clip(np.abs(resultant), 1e-12, 1.0)))
         rotations = np.zeros(space.size, dtype=bool)
@@ -64,7 +66,7 @@ class Standardize(Transform):
             rotations[space.slice("rotations")] = True
         turning = rotations | (circle & (spread > STIFF))
         center = np.where(circle, np.angle(resultant), 0.0)
-        y = np.where(circle, (y - center + np.pi) % (2 * np.pi) - np.pi, y)
+        y = np.where(circle, geometry.wrap(y - center), y)
         mean = np.where(circle, 0.0, y.mean(0))
         reals = y[:, ~turning] - mean[~turning]
         # A touch of the diagonal: exact symmetries of the reference would make the covariance singular.
@@ -92,7 +94,7 @@ class Standardize(Transform):
     def forward(self, x: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:
         """Standardise."""
         c = x.T[self._source] - self.center
-        c = torch.where(self.wraps, c - 2 * math.pi * torch.round(c / (2 * math.pi)), c)
+        c = torch.where(self.wraps, wrap(c), c)
         z = self.whiten @ c[: self._reals]
         log_det = self.whiten.diagonal().log().sum().expand(x.shape[0])
         if self._reals == len(c):
@@ -110,7 +112,7 @@ class Standardize(Transform):
             parts.append(turned)
             log_det = log_det + log_slope
         out = torch.cat(parts) + self.center
-        out = torch.where(self.wraps, out - 2 * math.pi * torch.round(out / (2 * math.pi)), out)
+        out = torch.where(self.wraps, wrap(out), out)
         return out[self._restore].T, log_det
 
     def __repr__(self) -> str:
@@ -120,8 +122,7 @@ class Standardize(Transform):
         shape = -1, *angle.shape
         widths, slopes = self.widths.expand(shape), self.slopes.expand(shape)
         heights = torch.full_like(widths, 1 / len(widths))
-        unit = torch.remainder(angle / (2 * math.pi) + 0.5, 1.0)
-        out, log_slope = rational_quadratic(unit, widths, heights, slopes, inverse=inverse)
+        out, log_slope = rational_quadratic(unit(angle), widths, heights, slopes, inverse=inverse)
         return (out - 0.5) * (2 * math.pi), log_slope.sum(0)
 
 

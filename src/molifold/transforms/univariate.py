@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from molifold.transforms.angles import unit
 from molifold.transforms.spline import TAIL, spline
 
 Univariate = Callable[..., tuple[Tensor, Tensor]]
@@ -51,17 +52,12 @@ def transform_circle(
     """Rotate, then a spline of the circle with equal slopes at both ends (Rezende et al. 2020, arXiv 2002.02428)."""
     bins = (raw.shape[1] - 1) // 3
     shift, widths, heights, slopes = _parts(raw, 1, bins, bins, bins)
-    u = _unit(x if inverse else x - shift[0])
+    u = unit(x if inverse else x - shift[0])
     v, log_slope = spline(u, widths, heights, torch.cat([slopes, slopes[:1]]), inverse=inverse)
     v = (v - 0.5) * (2 * math.pi)
     if inverse:
-        v = (_unit(v + shift[0]) - 0.5) * (2 * math.pi)
+        v = (unit(v + shift[0]) - 0.5) * (2 * math.pi)
     return v, log_slope
-
-
-def _unit(angle: Tensor) -> Tensor:
-    """Angles to [0, 1], periodic."""
-    return torch.remainder(angle / (2 * math.pi) + 0.5, 1.0)
 
 
 def _parts(raw: Float[Tensor, "n parameters batch"], *sizes: int) -> tuple[Float[Tensor, "size n batch"], ...]:
