@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -144,6 +145,8 @@ def fit(
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(_leave_group)
     if threads > 1 and (accelerator != "cpu" or fabric.world_size > 1):
         raise ValueError(
             f"threads: got {threads} on {accelerator} with {fabric.world_size} processes, expected 1 there"
@@ -172,3 +175,12 @@ def _maximum_likelihood() -> list[tuple[Weight, Loss]]:
     from molifold.losses import nll
 
     return [(1.0, nll)]
+
+
+def _leave_group() -> None:
+    """Close the connections between processes before Python does; Fabric does so for nccl only.
+
+    The threads of a gloo group that is still open at the end now and then abort a process that has done its work.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
