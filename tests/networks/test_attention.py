@@ -8,7 +8,7 @@ from written_out import array, linear, silu
 
 from molifold import Molecule
 from molifold.data import example
-from molifold.networks import Graph, GraphAttention, molecular_graph
+from molifold.networks import GraphAttention, molecular_graph
 from molifold.networks.graph import MAX_HOPS
 from molifold.testing import check_network
 
@@ -64,7 +64,7 @@ def numpy_attention(net, features, graph):
 @pytest.mark.parametrize("molecule", ["water", "ethanol"])
 def test_output_is_that_of_the_formula(molecule, options):
     graph = molecular_graph(MOLECULES[molecule])
-    graph = Graph(graph.nodes.double(), graph.hops)
+    graph = graph.to(torch.float64)
     net = build(graph, **options).double()
     for layer in net.layers:
         nn.init.normal_(layer.hop_bias)
@@ -78,14 +78,14 @@ def test_output_is_that_of_the_formula(molecule, options):
 def test_law(molecule, options):
     graph = molecular_graph(MOLECULES[molecule])
     x = torch.randn(4, len(graph.nodes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    check_network(build(graph, **options), x, graph)
+    check_network(build(graph, **options), x, graph, batched=True, sparse=True)
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_with_one_hop_nothing_arrives_from_atoms_that_are_not_bonded(dynamic):
     graph = molecular_graph(MOLECULES["ethanol"])
     net = build(graph, dynamic=dynamic, max_hops=1, layers=1).double()
-    graph = Graph(graph.nodes.double(), graph.hops)
+    graph = graph.to(torch.float64)
     x = torch.randn(1, len(graph.nodes), 3, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda v: net(v, graph), x)[0, :, :, 0].abs().amax((1, 3))
     assert torch.equal(jacobian > 0, graph.hops <= 1)
@@ -94,7 +94,7 @@ def test_with_one_hop_nothing_arrives_from_atoms_that_are_not_bonded(dynamic):
 def test_coefficients_are_positive_sum_to_one_and_vanish_beyond_max_hops():
     graph = molecular_graph(MOLECULES["alanine dipeptide"])
     (layer,) = build(graph, layers=1, max_hops=1).layers
-    alpha = layer._coefficients(torch.randn(2, 22, 12), graph.hops)
+    alpha = layer._coefficients(torch.randn(2, 22, 12), graph)
     assert alpha.shape == (2, 3, 22, 22)
     assert torch.allclose(alpha.sum(-1), torch.ones(2, 3, 22))
     assert torch.equal(alpha > 0, (graph.hops <= 1).expand(2, 3, -1, -1))
@@ -107,8 +107,8 @@ def test_static_attention_is_dynamic_attention_with_features_that_do_not_vary():
     nn.init.zeros_(layer.query_score.weight)
     nn.init.zeros_(layer.key_score.weight)
     h = torch.randn(4, 9, 12, dtype=torch.float64)
-    alike = layer.attend_alike(h.permute(2, 1, 0), torch.zeros(12, 9, 1, dtype=torch.float64), graph.hops)
-    assert torch.allclose(layer.attend_each(h, graph.hops), alike.permute(2, 1, 0))
+    alike = layer.attend_alike(h.permute(2, 1, 0), torch.zeros(12, 9, 1, dtype=torch.float64), graph)
+    assert torch.allclose(layer.attend_each(h, None, graph), alike.permute(2, 1, 0))
 
 
 def test_channels_must_be_a_multiple_of_heads():

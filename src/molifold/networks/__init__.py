@@ -3,5 +3,6 @@
 from molifold.networks.attention import GraphAttention
 from molifold.networks.filters import GraphFilters
 from molifold.networks.graph import Graph, molecular_graph
+from molifold.networks.schnet import SchNet
 
-__all__ = ["Graph", "GraphAttention", "GraphFilters", "molecular_graph"]
+__all__ = ["Graph", "GraphAttention", "GraphFilters", "SchNet", "molecular_graph"]

@@ -67,18 +67,25 @@ class GraphAttention(nn.Module):
         self.layers = nn.ModuleList(_Layer(channels, heads, max_hops=max_hops) for _ in range(layers))
         self.out = None if out is None else nn.Linear(channels, out)
 
-    def forward(self, features: Float[Tensor, "batch atoms channels"], graph: Graph) -> Tensor:
+    def forward(
+        self, features: Float[Tensor, "batch atoms channels"], graph: Graph
+    ) -> Float[Tensor, "batch atoms out"]:
         """New features of every atom (before the output layer where ``out`` is None)."""
         static = self.static_in(graph.nodes)
-        if self.dynamic:
-            h = F.silu(self.features_in(features) + static)
-            for layer in self.layers:
-                h = layer.attend_each(h, graph.hops)  # type: ignore[operator]
-            return h if self.out is None else self.out(h)
-        static = static.T[:, :, None]
+        if not self.dynamic and graph.nodes.ndim == 2 and graph.edges is None:
+            return self._alike(features, static.T[:, :, None], graph)
+        h = F.silu(self.features_in(features) + static)
+        if graph.edges is not None:
+            graph = graph.with_loops(h.shape[0] * h.shape[1])
+        scored = None if self.dynamic else static.expand(h.shape)
+        for layer in self.layers:
+            h = layer.attend_each(h, scored, graph)  # type: ignore[operator]
+        return h if self.out is None else self.out(h)
+
+    def _alike(self, features: Tensor, static: Float[Tensor, "channels atoms 1"], graph: Graph) -> Tensor:
         h = F.silu(_linear(self.features_in, features.permute(2, 1, 0)) + static)
         for layer in self.layers:
-            h = layer.attend_alike(h, static, graph.hops)  # type: ignore[operator]
+            h = layer.attend_alike(h, static, graph)  # type: ignore[operator]
         return (h if self.out is None else _linear(self.out, h)).permute(2, 1, 0)
 
 
@@ -106,29 +113,73 @@ class _Layer(nn.Module):
         self.update = nn.Linear(channels, channels)
         self.mix = nn.Linear(channels, channels)
 
-    def _coefficients(
-        self, h: Float[Tensor, "*batch atoms channels"], hops: Tensor
-    ) -> Float[Tensor, "*batch heads atoms atoms"]:
+    def _coefficients(self, h: Float[Tensor, "*batch atoms channels"], graph: Graph) -> Tensor:
         """How much atom i takes from atom j."""
-        bias = self.hop_bias[hops].permute(2, 0, 1)
-        if self.max_hops is not None:
-            bias = bias.masked_fill(hops > self.max_hops, float("-inf"))
-        target, source = self.query_score(h).mT, self.key_score(h).mT
-        scores = (target[..., None] + bias).add_(source[..., None, :])
-        return torch.softmax(F.leaky_relu(scores, 0.2, inplace=True), dim=-1)
+        query, key = self.query_score(h), self.key_score(h)
+        return coefficients(query, key, graph, bias=self.hop_bias, max_hops=self.max_hops)
 
-    def attend_each(self, h: Float[Tensor, "batch atoms channels"], hops: Tensor) -> Tensor:
-        """Coefficients from the features themselves."""
+    def attend_each(
+        self, h: Float[Tensor, "batch atoms channels"], scored: Tensor | None, graph: Graph
+    ) -> Float[Tensor, "batch atoms channels"]:
+        """Coefficients of every conformation, from its features or from what is ``scored`` instead."""
         value = self.value(h)
-        split = value.view(*h.shape[:2], self.heads, -1).transpose(1, 2)
-        h = h + (self._coefficients(value, hops) @ split).transpose(1, 2).reshape(h.shape)
+        alpha = self._coefficients(value if scored is None else scored, graph)
+        h = h + mix(alpha, value.unflatten(-1, (self.heads, -1)), graph).flatten(-2)
         return h + self.mix(F.silu(self.update(h)))
 
     def attend_alike(
-        self, h: Float[Tensor, "channels atoms batch"], static: Float[Tensor, "channels atoms 1"], hops: Tensor
+        self, h: Float[Tensor, "channels atoms batch"], static: Float[Tensor, "channels atoms 1"], graph: Graph
     ) -> Float[Tensor, "channels atoms batch"]:
         """Coefficients from static features."""
-        alpha = self._coefficients(static[..., 0].T, hops)
+        alpha = self._coefficients(static[..., 0].T, graph)
         split = _linear(self.value, h).view(self.heads, -1, *h.shape[1:])
         h = h + (alpha[:, None] @ split).view(h.shape)
         return h + _linear(self.mix, F.silu(_linear(self.update, h)))
+
+
+def coefficients(
+    query: Float[Tensor, "*batch atoms heads"],
+    key: Float[Tensor, "*batch atoms heads"],
+    graph: Graph,
+    *,
+    bias: Float[Tensor, "hops heads"] | None = None,
+    max_hops: int | None = None,
+) -> Float[Tensor, "*batch heads atoms atoms"] | Float[Tensor, "edges heads"]:
+    """alpha_i. = softmax_j LeakyReLU(query_i + key_j + bias[hops_ij]) over the pairs of ``graph`` within ``max_hops``.
+
+    In the dense layout every atom is a neighbour of its own; in the sparse one the edges say (``Graph.with_loops``).
+    """
+    far = None if max_hops is None else graph.hops > max_hops
+    if graph.edges is not None:
+        scores = query.flatten(0, 1)[graph.edges[0]] + key.flatten(0, 1)[graph.edges[1]]
+        scores = F.leaky_relu(scores if bias is None else scores + bias[graph.hops], 0.2)
+        scores = scores if far is None else scores.masked_fill(far[:, None], float("-inf"))
+        return _softmax_over_edges(scores, graph.edges[0], rows=query.shape[0] * query.shape[1])
+    scores = query.mT[..., None] if bias is None else query.mT[..., None] + bias[graph.hops].movedim(-1, -3)
+    scores = F.leaky_relu(scores + key.mT[..., None, :], 0.2)
+    if graph.mask is not None:
+        far = ~graph.mask[..., None, :] if far is None else far | ~graph.mask[..., None, :]
+    if far is not None:
+        distinct = ~torch.eye(far.shape[-1], dtype=torch.bool, device=far.device)
+        scores = scores.masked_fill((far & distinct)[..., None, :, :], float("-inf"))
+    return torch.softmax(scores, dim=-1)
+
+
+def mix(alpha: Tensor, value: Float[Tensor, "batch atoms heads width"], graph: Graph) -> Tensor:
+    """sum_j alpha_ij value_j of every head, [batch, atoms, heads, width]."""
+    if graph.edges is None:
+        return (alpha @ value.transpose(1, 2)).transpose(1, 2)
+    messages = alpha[..., None] * value.flatten(0, 1)[graph.edges[1]]
+    total = torch.zeros_like(value.flatten(0, 1)).index_add(0, graph.edges[0], messages)
+    return total.view(value.shape)
+
+
+def _softmax_over_edges(
+    scores: Float[Tensor, "edges heads"], target: Tensor, *, rows: int
+) -> Float[Tensor, "edges heads"]:
+    """Softmax over the edges that arrive at the same row."""
+    with torch.no_grad():  # any shift gives the same result; the largest keeps it finite
+        index = target[:, None].expand(scores.shape)
+        top = scores.new_full((rows, scores.shape[1]), float("-inf")).scatter_reduce(0, index, scores, "amax")
+    weight = torch.exp(scores - top[target])
+    return weight / weight.new_zeros(top.shape).index_add(0, target, weight)[target]

@@ -47,7 +47,15 @@ class GraphFilters(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch atoms channels"], graph: Graph
     ) -> Float[Tensor, "batch atoms out"]:
-        """New features of every atom."""
+        """New features of every atom.
+
+        Raises:
+            ValueError: for a batch of different molecules, padding, or edges.
+        """
+        if graph.nodes.ndim != 2 or graph.mask is not None or graph.edges is not None:
+            raise ValueError(
+                f"graph: got {graph}, expected one molecule in the dense layout: its filters serve a batch"
+            )
         static = self.static_in(graph.nodes)
         h = F.silu(self.features_in(features.permute(1, 2, 0), static))
         for layer in self.layers:
