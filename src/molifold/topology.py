@@ -83,6 +83,34 @@ def chiral_centres(molecule: Molecule) -> Int[ndarray, "centres 4"]:
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
 
+def rings(molecule: Molecule, *, largest: int = 8) -> tuple[tuple[int, ...], ...]:
+    """The shortest ring through every bond, each once, of at most ``largest`` atoms.
+
+    Atoms come in the order of the ring, from the smallest index towards its smaller neighbour.
+
+    >>> rings(Molecule.from_smiles("C1CCCC1"))
+    ((0, 1, 2, 3, 4),)
+    """
+    found = set()
+    for start, goal in molecule.bonds:
+        paths, seen = [[start]], {start}
+        while paths and goal not in seen and len(paths[0]) < largest:
+            steps = [
+                (path, j) for path in paths for j in molecule.neighbors[path[-1]] if {path[-1], j} != {start, goal}
+            ]
+            paths = []
+            for path, j in steps:
+                if j not in seen:
+                    seen.add(j)
+                    paths.append([*path, j])
+        for path in paths:
+            if path[-1] == goal:
+                first = path.index(min(path))
+                ring = path[first:] + path[:first]
+                found.add(tuple(ring if ring[1] < ring[-1] else [ring[0], *ring[:0:-1]]))
+    return tuple(sorted(found))
+
+
 def _backbone(molecule: Molecule) -> list[tuple[str, Quadruple]]:
     """Named phi, psi and omega, residue by residue."""
     found = []

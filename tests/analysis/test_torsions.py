@@ -14,7 +14,9 @@ def test_chunks_of_a_memory_map_give_what_all_frames_give(tmp_path):
     found = measure(mapped, names=["phi", "psi"], chunk=64)
     quadruples = np.array([named_torsions(ALANINE)[n] for n in ("phi", "psi")])
     np.testing.assert_allclose(
-        np.stack([found.columns["phi"], found.columns["psi"]], 1), geometry.torsions(x, quadruples), atol=1e-6
+        np.stack([found.columns["phi"], found.columns["psi"]], 1),
+        geometry.torsions(x.astype(float), quadruples),
+        atol=1e-6,
     )
     assert set(found.columns) == {"phi", "psi"}
 

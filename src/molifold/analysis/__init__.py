@@ -1,6 +1,7 @@
 """Analysis: ensembles in, small frozen results with uncertainties out. NumPy and SciPy only."""
 
 from molifold.analysis.acceptance import Acceptance, independence_acceptance
+from molifold.analysis.columns import measure, ramachandran_pairs
 from molifold.analysis.comparison import TorsionComparison, map_divergence, torsion_comparison
 from molifold.analysis.divergence import Divergence, compare
 from molifold.analysis.energies import EnergyComparison, energy_comparison, reduced_energy
@@ -11,8 +12,9 @@ from molifold.analysis.free_energy import (
     free_energy_difference,
     population,
 )
+from molifold.analysis.freedom import DegreeOfFreedom, degrees_of_freedom, hydrogen_bonds
 from molifold.analysis.histograms import (
-    CircularHistogram,
+    Histogram,
     Map,
     circular_histogram,
     jensen_shannon,
@@ -21,7 +23,7 @@ from molifold.analysis.histograms import (
     total_variation,
 )
 from molifold.analysis.pareto import ParetoK, pareto_k
-from molifold.analysis.torsions import measure, multimodality, named_torsions, ramachandran_pairs
+from molifold.analysis.torsions import multimodality, named_torsions
 from molifold.analysis.uncertainty import Estimate
 from molifold.analysis.weights import (
     EffectiveSampleSize,
@@ -33,11 +35,11 @@ from molifold.analysis.weights import (
 )
 
 __all__ = [
-    "Acceptance", "CircularHistogram", "Divergence", "EffectiveSampleSize", "EnergyComparison", "Estimate",
-    "FreeEnergyDifference", "Map", "ParetoK", "TorsionComparison", "alanine_basins", "between", "circular_histogram",
-    "compare", "effective_fraction_by_size", "effective_sample_size", "energy_comparison",
-    "forward_effective_sample_size", "free_energy_difference", "independence_acceptance", "jensen_shannon",
-    "kl_divergence", "log_z", "map_divergence", "measure", "multimodality", "named_torsions",
+    "Acceptance", "DegreeOfFreedom", "Divergence", "EffectiveSampleSize", "EnergyComparison", "Estimate",
+    "FreeEnergyDifference", "Histogram", "Map", "ParetoK", "TorsionComparison", "alanine_basins", "between",
+    "circular_histogram", "compare", "degrees_of_freedom", "effective_fraction_by_size", "effective_sample_size", "energy_comparison",
+    "forward_effective_sample_size", "free_energy_difference", "hydrogen_bonds", "independence_acceptance",
+    "jensen_shannon", "kl_divergence", "log_z", "map_divergence", "measure", "multimodality", "named_torsions",
     "pareto_k", "population", "ramachandran", "ramachandran_pairs", "reduced_energy", "reweighted_mean",
     "torsion_comparison", "total_variation",
 ]  # fmt: skip

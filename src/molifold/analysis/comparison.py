@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from molifold.analysis.columns import measure as measure_torsions
 from molifold.analysis.divergence import Divergence, Measure, compare
 from molifold.analysis.histograms import (
     BINS,
     EPSILON,
-    CircularHistogram,
+    Histogram,
     cells,
     circular_histogram,
     jensen_shannon,
     kl_divergence,
     pair_cells,
 )
-from molifold.analysis.torsions import measure as measure_torsions
 from molifold.analysis.torsions import named_torsions
 from molifold.ensemble import Ensemble
 
@@ -35,9 +35,9 @@ class TorsionComparison:
     """
 
     name: str
-    reference: CircularHistogram
-    raw: CircularHistogram
-    reweighted: CircularHistogram | None
+    reference: Histogram
+    raw: Histogram
+    reweighted: Histogram | None
     raw_divergence: Divergence
     reweighted_divergence: Divergence | None
 

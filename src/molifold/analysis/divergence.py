@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -151,19 +151,12 @@ def compare(
     cell, label = reference[kept], np.unique(label[kept], return_inverse=True)[1]
     # Where one frame carries all the weight, a half without it must still have a histogram.
     dealt = np.maximum(rng.permutation(np.concatenate([w, w])), 1e-30)
-    groups = histogram_by_block(model[:m], w, np.arange(m) % min(m, CORRELATED), n_cells)
-    plain = histogram_by_block(cell, np.ones(2 * m), label, n_cells)
-    seen = plain.any(0) | groups.any(0)  # cells that are empty on both sides add nothing to any divergence
-    known = _Reference(
-        plain=plain[:, seen],
-        weighted=histogram_by_block(cell, dealt, label, n_cells)[:, seen],
-        halves=_halves(int(label.max()) + 1, splits, rng),
+    return divergence_of(
+        histogram_by_block(model[:m], w, np.arange(m) % min(m, CORRELATED), n_cells),
+        histogram_by_block(cell, np.ones(2 * m), label, n_cells),
+        weighted=histogram_by_block(cell, dealt, label, n_cells),
         measure=measure,
-    )
-    return Divergence(
-        measure=name,
-        **_numbers(known, groups[:, seen]),
-        ideal_floor=_ideal_floor(cell, dealt, n_cells, measure, rng),
+        name=name,
         plain=float(
             measure(
                 np.bincount(reference, minlength=n_cells), np.bincount(model, weights=all_weights, minlength=n_cells)
@@ -171,6 +164,54 @@ def compare(
         ),
         frames=m,
         ess=float(w.sum() ** 2 / (w * w).sum()),
+        splits=splits,
+        seed=seed,
+    )
+
+
+def divergence_of(
+    groups: Float[ndarray, "groups cells"],
+    reference: Float[ndarray, "blocks cells"],
+    *,
+    weighted: Float[ndarray, "blocks cells"],
+    measure: Measure,
+    name: str,
+    plain: float,
+    frames: int,
+    ess: float,
+    splits: int = 16,
+    seed: int = 0,
+) -> Divergence:
+    """``compare``, from histograms of groups of model frames and of blocks of the reference.
+
+    Args:
+        groups: weight of the model's m frames in every cell, by group.
+        reference: the reference's 2m frames, by block.
+        weighted: the same with the weights of the model dealt to the frames.
+        measure, name, splits, seed: as for ``compare``.
+        plain, frames, ess: as in ``Divergence``.
+
+    >>> from molifold.analysis.histograms import jensen_shannon
+    >>> a, b = np.full((8, 4), 250.0), np.full((16, 4), 250.0)
+    >>> d = divergence_of(a, b, weighted=b, measure=jensen_shannon, name="JSD", plain=0.0, frames=8000, ess=8000)
+    >>> d.value, d.floor
+    (0.0, 0.0)
+    """
+    rng = np.random.default_rng(seed)
+    seen = reference.any(0) | groups.any(0)  # cells that are empty on both sides add nothing to any divergence
+    known = _Reference(
+        plain=reference[:, seen],
+        weighted=weighted[:, seen],
+        halves=_halves(len(reference), splits, rng),
+        measure=measure,
+    )
+    return Divergence(
+        measure=name,
+        **_numbers(known, groups[:, seen]),
+        ideal_floor=_ideal_floor(reference[:, seen].sum(0), frames, ess, measure, rng),
+        plain=plain,
+        frames=frames,
+        ess=ess,
     )
 
 
@@ -207,12 +248,12 @@ def _spread(left_out: Sequence[float] | ndarray) -> float:
 
 
 def _ideal_floor(
-    cell: ndarray, dealt: ndarray, n_cells: int, measure: Measure, rng: np.random.Generator, repeats: int = 6
+    counts: ndarray, frames: int, ess: float, measure: Measure, rng: np.random.Generator, repeats: int = 16
 ) -> float:
-    # Frames dealt one by one instead of in blocks: the same frames and weights, without their correlation in time.
-    found, half = [], len(cell) // 2
-    count = partial(np.bincount, minlength=n_cells)
-    for _ in range(repeats):
-        shuffled = rng.permutation(cell)
-        found.append(measure(count(shuffled[:half]), count(shuffled[half:], weights=dealt[half:])))
-    return float(np.mean(found))
+    # The same frames dealt one by one, as if they were independent; the second half keeps what it is worth.
+    whole = np.rint(counts * (2 * frames / counts.sum())).astype(np.int64)
+    first = rng.multivariate_hypergeometric(whole, int(whole.sum()) // 2, size=repeats)
+    rest = whole - first
+    worth = np.clip(int(ess), 1, rest.sum(1))
+    second = [rng.multivariate_hypergeometric(row, k) for row, k in zip(rest, worth, strict=True)]
+    return float(np.mean(measure(first.astype(float), np.array(second, dtype=float))))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from molifold.analysis.torsions import measure
+from molifold.analysis.columns import measure
 from molifold.analysis.uncertainty import independent_blocks, trajectory_blocks
 from molifold.analysis.weights import checked_log_weights
 from molifold.ensemble import Ensemble
@@ -21,19 +21,91 @@ EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
-class CircularHistogram:
-    """Density of one angle: ``density`` and its standard error ``error`` per radian, between ``edges`` (radians)."""
+class Histogram:
+    """Density of one quantity: ``density`` and its standard error ``error`` per unit, between ``edges``.
+
+    ``support`` is "circle" for angles that wrap around (radians); ``outside`` the share of the weight beyond the edges
+    of any other quantity. ``n`` frames were counted, worth ``ess`` independent ones (Kish).
+    """
 
     edges: Float[ndarray, " edges"]
     density: Float[ndarray, " bins"]
     error: Float[ndarray, " bins"]
     n: int
     ess: float
+    support: str = "circle"
+    unit: str = "rad"
+    outside: float = 0.0
 
     @property
     def centres(self) -> Float[ndarray, " bins"]:
-        """Middle of every bin, radians."""
+        """Middle of every bin."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How a quantity is cut into ``bins`` equal bins from ``low`` to ``high``.
+
+    A circle has as many cells as bins; anything else has two more, the first and the last, for what lies outside.
+
+    >>> Axis("r", support="positive", unit="nm", low=0.0, high=1.0, bins=2).cells(np.array([-1.0, 0.2, 0.7, 1.0]))
+    array([0, 1, 2, 3])
+    """
+
+    name: str
+    support: str
+    unit: str
+    low: float
+    high: float
+    bins: int = BINS
+
+    @property
+    def circle(self) -> bool:
+        """Whether the last bin is the neighbour of the first."""
+        return self.support == "circle"
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells that ``cells`` can give."""
+        return self.bins if self.circle else self.bins + 2
+
+    @property
+    def edges(self) -> Float[ndarray, " edges"]:
+        """Ends of the bins."""
+        return np.linspace(self.low, self.high, self.bins + 1)
+
+    def cells(self, values: Float[ndarray, " frames"]) -> Int[ndarray, " frames"]:
+        """Cell of every value.
+
+        Raises:
+            ValueError: if one is not finite.
+        """
+        if self.circle:
+            return cells(values, bins=self.bins, name=self.name)
+        values = np.asarray(values, dtype=np.float64)
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            raise ValueError(f"{self.name}: got {count} NaN or infinite values; leave broken frames out first")
+        position = np.floor((values - self.low) * (self.bins / (self.high - self.low)))
+        return np.clip(position, -1, self.bins).astype(np.int64) + 1
+
+    @staticmethod
+    def around(values: Float[ndarray, " frames"], *, name: str, support: str, unit: str, bins: int = BINS) -> Axis:
+        """The axis that shows ``values`` with room on both sides: half of their range, within the support.
+
+        >>> Axis.around(np.array([0.10, 0.12]), name="r", support="positive", unit="nm").low.__round__(4)
+        0.09
+        """
+        if support == "circle":
+            return Axis(name, support, unit, -np.pi, np.pi, bins)
+        values = values[np.isfinite(values)]
+        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+        room = max(0.5 * (high - low), 1e-6 * max(abs(low), abs(high), 1e-6))
+        floor = 0.0 if support in ("positive", "interval") else -np.inf
+        ceiling = np.pi if support == "interval" else np.inf
+        # A bound of the support is a bin edge, so that only what cannot be lies outside.
+        return Axis(name, support, unit, max(low - room, floor), min(high + room, ceiling) + 1e-9, bins)
 
 
 @dataclass(frozen=True)
@@ -108,7 +180,7 @@ def circular_histogram(
     log_w: Float[ndarray, " frames"] | None = None,
     bins: int = BINS,
     trajectory: Int[ndarray, " frames"] | None = None,
-) -> CircularHistogram:
+) -> Histogram:
     """Weighted histogram of an angle on the circle, with errors.
 
     Args:
@@ -124,17 +196,32 @@ def circular_histogram(
     >>> float(h.density.sum() * (np.pi / 2)), h.density.argmax()
     (1.0, np.int64(2))
     """
-    cell, w = cells(angle, bins=bins), frame_weights(log_w, len(angle))
+    axis = Axis("angle", "circle", "rad", -np.pi, np.pi, bins)
+    cell, w = axis.cells(angle), frame_weights(log_w, len(angle))
     label = independent_blocks(len(w)) if trajectory is None else trajectory_blocks(len(w), trajectory=trajectory)
     sums = histogram_by_block(cell, w, label, bins)
-    total = w.sum()
-    density = sums.sum(0) / total * (bins / (2 * np.pi))
-    # Delta method for the ratio (weight in bin) / (weight), over blocks.
-    residual = sums - sums.sum(1, keepdims=True) * (sums.sum(0) / total)
-    blocks = len(sums)
-    variance = (residual**2).sum(0) * blocks / max(blocks - 1, 1)
-    ess = float(total**2 / (w * w).sum())
-    return CircularHistogram(edges(bins), density, np.sqrt(variance) / total * (bins / (2 * np.pi)), len(w), ess)
+    return histogram_of(axis, sums, n=len(w), ess=float(w.sum() ** 2 / (w * w).sum()))
+
+
+def histogram_of(axis: Axis, sums: Float[ndarray, "blocks cells"], *, n: int, ess: float) -> Histogram:
+    """Density and its error, by the delta method over blocks, from the weights in every cell of every block.
+
+    Args:
+        axis: how the cells were cut.
+        sums: weight in every cell, block by block.
+        n, ess: frames, and what they are worth.
+    """
+    total, blocks = sums.sum(), len(sums)
+    share = sums.sum(0) / total
+    # Delta method for the ratio (weight in bin) / (weight).
+    residual = sums - sums.sum(1, keepdims=True) * share
+    error = np.sqrt((residual**2).sum(0) * blocks / max(blocks - 1, 1)) / total
+    inside = slice(0, axis.bins) if axis.circle else slice(1, axis.bins + 1)
+    per_unit = axis.bins / (axis.high - axis.low)
+    outside = 0.0 if axis.circle else float(share[0] + share[-1])
+    return Histogram(
+        axis.edges, share[inside] * per_unit, error[inside] * per_unit, n, ess, axis.support, axis.unit, outside
+    )
 
 
 def histogram_by_block(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from molifold.analysis.free_energy import FreeEnergyDifference
-from molifold.analysis.histograms import CircularHistogram
+from molifold.analysis.histograms import Histogram
 from molifold.plots.style import COLOURS, INK, MUTED, angle_axis, label, plain, signed, styled
 
 
@@ -17,7 +17,7 @@ from molifold.plots.style import COLOURS, INK, MUTED, angle_axis, label, plain, 
 def free_energy(
     differences: Mapping[str, FreeEnergyDifference],
     *,
-    profiles: Mapping[str, CircularHistogram],
+    profiles: Mapping[str, Histogram],
     name: str = "phi",
     region: str = "φ > 0",
     temperature: float | None = None,
@@ -51,7 +51,7 @@ def free_energy(
     return figure
 
 
-def _profile(axes: Axes, h: CircularHistogram, *, colour: str, key: str) -> None:
+def _profile(axes: Axes, h: Histogram, *, colour: str, key: str) -> None:
     density = np.where(h.density > 0, h.density, np.nan)
     free = -np.log(density / np.nanmax(density))
     error = h.error / density

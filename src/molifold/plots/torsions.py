@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from molifold.analysis.comparison import TorsionComparison
-from molifold.analysis.histograms import CircularHistogram
+from molifold.analysis.histograms import Histogram
 from molifold.plots.style import COLOURS, FILL, angle_axis, count, label, note, styled
 
 COLUMNS = 4
@@ -74,7 +74,7 @@ def _panel(axes: Axes, c: TorsionComparison) -> None:
     note(axes, "JSD / mbit: " + ", ".join(lines) + f"\nfloor {_milli(floor)}", y=1.0)
 
 
-def _steps(h: CircularHistogram) -> tuple[np.ndarray, float]:
+def _steps(h: Histogram) -> tuple[np.ndarray, float]:
     return np.append(h.density, h.density[-1]), 0.0
 
 
@@ -82,6 +82,6 @@ def _milli(bits: float) -> str:
     return f"{1000 * bits:#.2g}" if bits < 0.1 else f"{1000 * bits:.0f}"
 
 
-def _legend(name: str, h: CircularHistogram) -> str:
+def _legend(name: str, h: Histogram) -> str:
     weighted = f", ESS {count(h.ess)}" if h.ess < 0.999 * h.n else ""
     return f"{name} (n {count(h.n)}{weighted})"

@@ -41,7 +41,7 @@ class Region:
 
     torsion: str
     differences: Mapping[str, analysis.FreeEnergyDifference]
-    profiles: Mapping[str, analysis.CircularHistogram]
+    profiles: Mapping[str, analysis.Histogram]
 
 
 @dataclass(frozen=True)
