@@ -37,9 +37,10 @@ from molifold.analysis.weights import (
 __all__ = [
     "Acceptance", "DegreeOfFreedom", "Divergence", "EffectiveSampleSize", "EnergyComparison", "Estimate",
     "FreeEnergyDifference", "Histogram", "Map", "ParetoK", "TorsionComparison", "alanine_basins", "between",
-    "circular_histogram", "compare", "degrees_of_freedom", "effective_fraction_by_size", "effective_sample_size", "energy_comparison",
-    "forward_effective_sample_size", "free_energy_difference", "hydrogen_bonds", "independence_acceptance",
-    "jensen_shannon", "kl_divergence", "log_z", "map_divergence", "measure", "multimodality", "named_torsions",
+    "circular_histogram", "compare", "degrees_of_freedom", "effective_fraction_by_size", "effective_sample_size",
+    "energy_comparison", "forward_effective_sample_size", "free_energy_difference", "hydrogen_bonds",
+    "independence_acceptance", "jensen_shannon", "kl_divergence", "log_z", "map_divergence", "measure",
+    "multimodality", "named_torsions",
     "pareto_k", "population", "ramachandran", "ramachandran_pairs", "reduced_energy", "reweighted_mean",
     "torsion_comparison", "total_variation",
 ]  # fmt: skip

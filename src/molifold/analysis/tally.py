@@ -41,7 +41,8 @@ class Plan:
     frames: int
     kept: int
     blocks: int
-    parts: tuple[tuple[ndarray, ndarray], ...]
+    column: ndarray | None
+    before: tuple[dict[int, int], ...]
     trajectories: dict[int, tuple[int, int, int, int]]
 
     @staticmethod
@@ -54,33 +55,32 @@ class Plan:
         """
         frames, column = len(ensemble), ensemble.columns.get("trajectory")
         seen: dict[int, int] = {}
-        parts = []
+        before = []
         for start in range(0, frames, CHUNK):
             n = min(CHUNK, frames - start)
             chunk = np.zeros(n, dtype=np.int64) if column is None else np.asarray(column[start : start + n])
             names, counts = np.unique(chunk, return_counts=True)
-            before = np.array([seen.get(int(name), 0) for name in names], dtype=np.int64)
-            parts.append((chunk if len(names) > 1 else names, before))
-            seen |= {int(name): int(b + c) for name, b, c in zip(names, before, counts, strict=True)}
+            before.append({int(name): seen.get(int(name), 0) for name in names})
+            for name, count in zip(names, counts, strict=True):
+                seen[int(name)] = seen.get(int(name), 0) + int(count)
         trajectories, rank, label = {}, 0, 0
         for name, count in sorted(seen.items()):
             pieces = int(np.clip(np.rint(blocks * count / max(frames, 1)), 1, count))
             trajectories[name] = (rank, count, pieces, label)
             rank, label = rank + count, label + pieces
         kept = frames if kept is None else min(kept, frames)
-        return Plan(frames, kept, min(label, MOST), tuple(parts), trajectories)
+        return Plan(frames, kept, min(label, MOST), column, tuple(before), trajectories)
 
     def labels(self, part: int) -> tuple[Int[ndarray, " frames"], ndarray]:
         """Block of every frame of a chunk, and whether it is kept."""
-        names, before = self.parts[part]
-        n = min(CHUNK, self.frames - part * CHUNK)
-        found, inverse = np.unique(names, return_inverse=True) if len(names) == n else (names, np.zeros(n, int))
-        order = np.argsort(inverse, kind="stable")
-        sizes = np.bincount(inverse, minlength=len(found))
+        start = part * CHUNK
+        n = min(CHUNK, self.frames - start)
+        chunk = np.zeros(n, dtype=np.int64) if self.column is None else np.asarray(self.column[start : start + n])
+        names, inverse, sizes = np.unique(chunk, return_inverse=True, return_counts=True)
         place = np.empty(n, dtype=np.int64)
-        place[order] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        place += before[inverse]
-        first, count, pieces, label = np.array([self.trajectories[int(name)] for name in found]).T[:, inverse]
+        place[np.argsort(inverse, kind="stable")] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        place += np.array([self.before[part][int(name)] for name in names])[inverse]
+        first, count, pieces, label = np.array([self.trajectories[int(name)] for name in names]).T[:, inverse]
         total = sum(t[2] for t in self.trajectories.values())
         block = label + place * pieces // count
         rank = first + place
@@ -172,8 +172,9 @@ def tally_part(
     )  # fmt: skip
     broken = (cell < 0).any(0)
     label = np.where(broken, -1, label)
-    joint = np.array([np.where(broken, -1, cell[i] * axes[j].n_cells + cell[j]) for i, j in quantities.pairs])
-    joint = joint.reshape(len(quantities.pairs), len(x))
+    joint = np.empty((len(quantities.pairs), len(x)), dtype=np.int32)
+    for row, (i, j) in enumerate(quantities.pairs):
+        joint[row] = cell[i] * axes[j].n_cells + cell[j]
     most = max((a.n_cells for a in axes), default=1)
     area = max((axes[i].n_cells * axes[j].n_cells for i, j in quantities.pairs), default=1)
     cells = np.zeros((len(weights), len(axes), 2 * blocks, most))

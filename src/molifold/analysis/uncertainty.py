@@ -156,21 +156,45 @@ def estimate(
     >>> 0.0 in mean, round(mean.error, 2)
     (True, 0.01)
     """
-    from scipy.special import stdtrit
-
     frames = len(features)
     long = block_sums(trajectory_blocks(frames, trajectory=trajectory), features)
     if correlated or trajectory is not None:
         sums = long
     else:
         sums = block_sums(independent_blocks(frames), features)
+    return estimate_of_sums(sums, statistic, frames=frames, long=long, repeats=repeats, seed=seed)
+
+
+def estimate_of_sums(
+    sums: Float[ndarray, "blocks features"],
+    statistic: Statistic,
+    *,
+    frames: int,
+    long: Float[ndarray, "long_blocks features"] | None = None,
+    repeats: int = 400,
+    seed: int = 0,
+) -> Estimate:
+    """``estimate``, from sums over blocks that were counted before.
+
+    Args:
+        sums: of every feature over the frames of every block.
+        statistic: of the sums.
+        frames: how many were summed.
+        long: sums over a few long blocks, for the block error; the default is ``sums``.
+        repeats, seed: of the bootstrap.
+
+    >>> estimate_of_sums(np.array([[1.0, 2], [3, 2], [1, 2], [3, 2]]), lambda s: s[..., 0] / s[..., 1], frames=8).value
+    1.0
+    """
+    from scipy.special import stdtrit
+
     n = len(sums)
     value = float(statistic(sums.sum(0)))
     if n < 2:
         return Estimate(value=value, error=math.nan, low=-math.inf, high=math.inf, block_error=math.nan, n=frames)
     with np.errstate(divide="ignore", invalid="ignore"):  # a replicate of a few frames may have no weight at all
         replicates = bootstrap(sums, statistic, repeats=repeats, seed=seed)
-        block_error = jackknife(long, statistic)
+        block_error = jackknife(sums if long is None else long, statistic)
     # The plain bootstrap of n blocks is too small by sqrt((n - 1) / n).
     error = float(np.std(replicates[np.isfinite(replicates)], ddof=1)) * math.sqrt(n / (n - 1))
     half = float(stdtrit(n - 1, 0.975)) * error
