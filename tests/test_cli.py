@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,13 +10,14 @@ import sys
 import mdtraj
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from molifold import Ensemble, Molecule, data
 from molifold.cli import main
 from molifold.recipes import find
 from molifold.runs import Run
 
-COMMANDS = ("demo", "simulate", "train", "sample", "report", "check")
+COMMANDS = ("demo", "simulate", "train", "sample", "report", "compare", "check")
 #: Everything that takes long shares one worker and one run.
 one_run = pytest.mark.xdist_group("quick demo")
 
@@ -271,3 +273,55 @@ def test_report_and_check_of_the_run(molifold, demo_run, tmp_path):
     assert (tmp_path / "page.html").stat().st_size > 10_000
     code, out, _ = molifold("check", demo_run)
     assert code == 0, out
+
+
+@pytest.fixture(scope="module")
+def two_stores(tmp_path_factory):
+    """Butane with noise, and the same wider."""
+    folder = tmp_path_factory.mktemp("stores")
+    system = data.example("butane")
+    noise = np.random.default_rng(0).normal(size=(2, 400, 14, 3))
+    for name, x in (("narrow", system.x + 0.002 * noise[0]), ("wide", system.x + 0.006 * noise[1])):
+        Ensemble(system.molecule, x.astype(np.float32)).save(folder / name)
+    return folder / "wide", folder / "narrow"
+
+
+def test_compare_prints_a_verdict_and_writes_tables_and_figures(molifold, two_stores, tmp_path):
+    wide, narrow = two_stores
+    tables = [tmp_path / f"all.{ending}" for ending in ("csv", "parquet", "json")]
+    options = [word for path in tables for word in (f"--{path.suffix[1:]}", path)]
+    quick = ["--samples", 50, "--distance", "0-3"]
+    options += ["--figures", tmp_path / "figures", "--strict"]
+    code, out, err = molifold("compare", wide, narrow, *quick, *options)
+    assert (code, err) == (1, ""), "they differ, strictly"
+    assert "Different from the reference: " in out
+    assert "wider: standard deviation" in out
+    assert "not compared: energies (generated has no energies; reference has no energies)" in out
+    head, *rows = tables[0].read_text().splitlines()
+    assert head.startswith("name,kind,measure,value,error,floor")
+    assert any(row.startswith("distance_C1_H13,distance,") for row in rows)
+    found = json.loads(tables[2].read_text())
+    assert found["verdict"]["status"] == "bad"
+    assert len(found["rows"]) == len(rows) == parquet.read_table(tables[1]).num_rows
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png"}
+
+
+def test_compare_says_what_it_cannot_open(molifold, two_stores, tmp_path):
+    wide, narrow = two_stores
+    assert molifold("compare", wide, tmp_path / "nothing")[2].startswith(
+        f"error: {tmp_path / 'nothing'}: no such store"
+    )
+    assert "is no run directory" in molifold("compare", wide)[2]
+    assert molifold("compare", wide, narrow, "--csv", "x.txt")[0] == 2
+    assert molifold("compare", wide, narrow, "--distance", "0")[0] == 2
+    Ensemble(Molecule(elements=("O",), name="oxygen"), np.zeros((100, 1, 3))).save(tmp_path / "other")
+    assert "expected" in molifold("compare", wide, tmp_path / "other")[2]
+
+
+@one_run
+def test_compare_takes_runs(molifold, demo_run):
+    code, out, _ = molifold("compare", demo_run, "--samples", 50)
+    assert code == 0
+    assert "phi x psi" in out
+    assert molifold("compare", demo_run, f"{demo_run}:generated", "--samples", 50)[0] == 0
+    assert "the run keeps the ensembles" in molifold("compare", demo_run, f"{demo_run}:nonsense")[2]

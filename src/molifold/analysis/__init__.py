@@ -5,6 +5,15 @@ from molifold.analysis.columns import measure, ramachandran_pairs
 from molifold.analysis.comparison import TorsionComparison, map_divergence, torsion_comparison
 from molifold.analysis.divergence import Divergence, compare
 from molifold.analysis.energies import EnergyComparison, energy_comparison, reduced_energy
+from molifold.analysis.ensemble_comparison import (
+    Basin,
+    EnergyMoments,
+    EnsembleComparison,
+    FreedomComparison,
+    MapComparison,
+    Row,
+)
+from molifold.analysis.ensembles import compare_ensembles
 from molifold.analysis.free_energy import (
     FreeEnergyDifference,
     alanine_basins,
@@ -25,6 +34,7 @@ from molifold.analysis.histograms import (
 from molifold.analysis.pareto import ParetoK, pareto_k
 from molifold.analysis.torsions import multimodality, named_torsions
 from molifold.analysis.uncertainty import Estimate
+from molifold.analysis.verdict import Finding, Verdict, verdict
 from molifold.analysis.weights import (
     EffectiveSampleSize,
     effective_fraction_by_size,
@@ -35,12 +45,12 @@ from molifold.analysis.weights import (
 )
 
 __all__ = [
-    "Acceptance", "DegreeOfFreedom", "Divergence", "EffectiveSampleSize", "EnergyComparison", "Estimate",
-    "FreeEnergyDifference", "Histogram", "Map", "ParetoK", "TorsionComparison", "alanine_basins", "between",
-    "circular_histogram", "compare", "degrees_of_freedom", "effective_fraction_by_size", "effective_sample_size",
-    "energy_comparison", "forward_effective_sample_size", "free_energy_difference", "hydrogen_bonds",
-    "independence_acceptance", "jensen_shannon", "kl_divergence", "log_z", "map_divergence", "measure",
-    "multimodality", "named_torsions",
-    "pareto_k", "population", "ramachandran", "ramachandran_pairs", "reduced_energy", "reweighted_mean",
-    "torsion_comparison", "total_variation",
+    "Acceptance", "Basin", "DegreeOfFreedom", "Divergence", "EffectiveSampleSize", "EnergyComparison", "EnergyMoments",
+    "EnsembleComparison", "Estimate", "Finding", "FreeEnergyDifference", "FreedomComparison", "Histogram", "Map",
+    "MapComparison", "ParetoK", "Row", "TorsionComparison", "Verdict", "alanine_basins", "between",
+    "circular_histogram", "compare", "compare_ensembles", "degrees_of_freedom", "effective_fraction_by_size",
+    "effective_sample_size", "energy_comparison", "forward_effective_sample_size", "free_energy_difference",
+    "hydrogen_bonds", "independence_acceptance", "jensen_shannon", "kl_divergence", "log_z", "map_divergence",
+    "measure", "multimodality", "named_torsions", "pareto_k", "population", "ramachandran", "ramachandran_pairs",
+    "reduced_energy", "reweighted_mean", "torsion_comparison", "total_variation", "verdict",
 ]  # fmt: skip

@@ -29,6 +29,9 @@ from numpy import ndarray
 from molifold.analysis.histograms import frame_weights, histogram_by_block
 from molifold.analysis.uncertainty import CORRELATED, trajectory_blocks
 
+#: Numbers in one array of the jackknife: larger ones leave the cache.
+LARGEST = 65_536
+
 #: d(p, q) along the last axis; p is the reference.
 Measure = Callable[[ndarray, ndarray], ndarray]
 
@@ -57,6 +60,16 @@ class Divergence:
     frames: int
     ess: float
 
+    @property
+    def spread(self) -> float:
+        """Standard error of ``value - floor``."""
+        return float(np.hypot(self.error, max(self.floor_error, (self.floor_high - self.floor) / 1.645)))
+
+    @property
+    def excess(self) -> float:
+        """``value - floor`` in standard errors."""
+        return (self.value - self.floor) / self.spread if self.spread > 0 else float("inf") * (self.value - self.floor)
+
     def __repr__(self) -> str:
         return (
             f"{self.measure} {self.value:.4g} +- {self.error:.1g}, floor {self.floor:.4g} +- {self.floor_error:.1g} "
@@ -74,29 +87,28 @@ class _Reference:
     measure: Measure
 
     @cached_property
-    def _sums(self) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    def sums(self) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        """Halves A and B, plain and weighted [splits, cells]."""
         a, b = self.halves, 1 - self.halves
         return a @ self.plain, b @ self.plain, a @ self.weighted, b @ self.weighted
 
-    def _without(self, block: int | None) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-        """Halves A and B, plain and weighted [splits, cells], without one block."""
-        if block is None:
-            return self._sums
-        a, b = self.halves[:, block, None], 1 - self.halves[:, block, None]
-        a_plain, b_plain, a_weighted, b_weighted = self._sums
-        plain, weighted = self.plain[block], self.weighted[block]
+    def without(self, blocks: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        """The same with each of ``blocks`` left out in turn [blocks, splits, cells]."""
+        a = self.halves[:, blocks].T[..., None]
+        gone = [part[blocks, None] for part in (self.plain, self.plain, self.weighted, self.weighted)]
         # Sums of weights that cancel may come out as -1e-17.
-        left = (a_plain - a * plain, b_plain - b * plain, a_weighted - a * weighted, b_weighted - b * weighted)
-        return tuple(np.maximum(part, 0.0) for part in left)  # type: ignore[return-value]
+        left = (np.maximum(s - k * g, 0.0) for s, k, g in zip(self.sums, (a, 1 - a, a, 1 - a), gone, strict=True))
+        return tuple(left)  # type: ignore[return-value]
 
-    def value(self, model: Float[ndarray, " cells"], *, without: int | None = None) -> float:
+    def value(self, sums: Sequence[ndarray], model: Float[ndarray, "*batch cells"]) -> Float[ndarray, "*batch"]:
         """Mean divergence of the model from both halves."""
-        a, b, _, _ = self._without(without)
-        return 0.5 * float((self.measure(a, model[None]) + self.measure(b, model[None])).mean())
+        a, b, _, _ = sums
+        model = model[..., None, :]
+        return 0.5 * (self.measure(a, model) + self.measure(b, model)).mean(-1)
 
-    def floors(self, *, without: int | None = None) -> Float[ndarray, " splits"]:
+    def floors(self, sums: Sequence[ndarray]) -> Float[ndarray, "*batch splits"]:
         """Divergence between halves, one of them in the place of the model."""
-        a, b, a_weighted, b_weighted = self._without(without)
+        a, b, a_weighted, b_weighted = sums
         return 0.5 * (self.measure(a, b_weighted) + self.measure(b, a_weighted))
 
 
@@ -218,19 +230,25 @@ def divergence_of(
 def _numbers(known: _Reference, groups: Float[ndarray, "groups cells"]) -> dict[str, float]:
     """Value, floor and ratio with jackknife errors over groups of model frames and blocks of the reference."""
     model = groups.sum(0)
-    value, floors = known.value(model), known.floors()
+    value, floors = float(known.value(known.sums, model)), known.floors(known.sums)
     floor = float(floors.mean())
-    # A group that carries all the weight leaves nothing to compare.
-    left_model = np.array([known.value(model - g) for g in groups if (model - g).sum() > 1e-9 * model.sum()])
-    blocks = range(len(known.plain))
-    left_floor = np.array([known.floors(without=k).mean() for k in blocks])
-    left_value = np.array([known.value(model, without=k) for k in blocks])
-    ratio_error = np.hypot(_spread(left_model) / floor, _spread(left_value / left_floor)) if floor > 0 else np.nan
+    left = model - groups
+    left = left[left.sum(1) > 1e-9 * model.sum()]  # a group that carries all the weight leaves nothing to compare
+    at_once = max(LARGEST // known.sums[0].size, 1)
+    left_model = [known.value(known.sums, left[k : k + at_once]) for k in range(0, len(left), at_once)]
+    left_value, left_floor = [], []
+    for k in range(0, len(known.plain), at_once):
+        sums = known.without(np.arange(k, min(k + at_once, len(known.plain))))
+        left_value.append(known.value(sums, model))
+        left_floor.append(known.floors(sums).mean(-1))
+    values, others = np.concatenate(left_value), np.concatenate(left_floor)
+    error = _spread(np.concatenate([*left_model, []]))
+    ratio_error = np.hypot(error / floor, _spread(values / others)) if floor > 0 else np.nan
     return {
         "value": value,
-        "error": _spread(left_model),
+        "error": error,
         "floor": floor,
-        "floor_error": _spread(left_floor),
+        "floor_error": _spread(others),
         "floor_high": float(np.quantile(floors, 0.95)),
         "ratio": value / floor if floor > 0 else np.nan,
         "ratio_error": float(ratio_error),

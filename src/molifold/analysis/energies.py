@@ -17,6 +17,9 @@ from molifold.analysis.weights import reweighted_mean
 from molifold.ensemble import Ensemble
 from molifold.units import kT
 
+#: The energy of frames that clash beyond any number (kT).
+CLASH = 1e30
+
 
 @dataclass(frozen=True)
 class EnergyComparison:
@@ -56,6 +59,16 @@ def reduced_energy(ensemble: Ensemble) -> Float[ndarray, " frames"]:
     raise ValueError(
         f"ensemble: {ensemble!r} has neither log_p nor columns energy and temperature; compute energies first"
     )
+
+
+def energy_of(ensemble: Ensemble) -> Float[ndarray, " frames"]:
+    """``reduced_energy`` with +inf cut to a large number, because such a frame clashes and is not broken.
+
+    >>> from molifold import Molecule
+    >>> energy_of(Ensemble(Molecule(elements=("X",)), np.zeros((1, 1, 3)), log_p=np.array([-np.inf])))
+    array([1.e+30])
+    """
+    return np.minimum(reduced_energy(ensemble), CLASH)
 
 
 def energy_comparison(

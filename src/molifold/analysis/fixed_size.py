@@ -57,8 +57,8 @@ def at_fixed_size(
 
     >>> rng = np.random.default_rng(0)
     >>> a, b = (Sample(rng.normal(m, 1, (4000, 1)), np.ones(4000), np.arange(4000) // 100) for m in (3, 0))
-    >>> at_fixed_size(wasserstein_1, ["W1 (kT)"], model=a, reference=b)[0].value.round(1)
-    np.float64(3.0)
+    >>> at_fixed_size(wasserstein_1, ["W1 (kT)"], model=a, reference=b)[0].value.__round__(1)
+    3.0
     """
     rng = np.random.default_rng(seed)
     values, floors, worth = [], [], []
@@ -165,7 +165,7 @@ def coverage(*, permutations: Int[ndarray, "permutations atoms"], threshold: flo
 
     def statistic(a: ndarray, w: ndarray, b: ndarray) -> list[float]:
         some = w > 1e-12
-        rmsd = symmetric_rmsd(a[some], b, permutations=permutations).round(9)
+        rmsd = symmetric_rmsd(a[some], b, permutations=permutations).round(6)
         of_reference, of_model, w = rmsd.min(0), rmsd.min(1), w[some] / w[some].sum()
         return [
             float((of_reference < threshold).mean()), float(of_reference.mean()),

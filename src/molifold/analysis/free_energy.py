@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from molifold.analysis.histograms import frame_weights
-from molifold.analysis.uncertainty import Estimate, estimate, trajectory_blocks
+from molifold.analysis.uncertainty import Estimate, estimate, estimate_of_sums, trajectory_blocks
 from molifold.analysis.weights import reweighted_mean
 from molifold.ensemble import Ensemble
 
@@ -78,14 +78,37 @@ def population(
     inside = np.asarray(inside, dtype=bool)
     mean = reweighted_mean(inside, log_w, trajectory=trajectory, correlated=correlated, repeats=repeats, seed=seed)
     w = frame_weights(log_w, len(inside))
-    p = min(max(mean.value, 0.0), 1.0)
-    if mean.error > 0:
-        trials = p * (1 - p) / mean.error**2
-    elif correlated or trajectory is not None:
-        trials = len(np.unique(trajectory_blocks(len(w), trajectory=trajectory)))
+    if correlated or trajectory is not None:
+        trials = float(len(np.unique(trajectory_blocks(len(w), trajectory=trajectory))))
     else:
         trials = float(w.sum() ** 2 / (w * w).sum())
-    low, high = _wilson(p, trials)
+    return _bounded(mean, trials)
+
+
+def population_of(
+    inside: Float[ndarray, " blocks"], total: Float[ndarray, " blocks"], *, frames: int, trials: float, seed: int = 0
+) -> Estimate:
+    """``population``, from weights that were counted block by block.
+
+    Args:
+        inside, total: weight in the region, and in all, of every block.
+        frames: how many were counted.
+        trials: how many independent ones no frame inside would be worth: blocks, or the effective sample size.
+        seed: of the bootstrap.
+
+    >>> population_of(np.zeros(20), np.ones(20), frames=1000, trials=1000)
+    0.0000 +- 0.0000 (95 %: 0.0000 to 0.0038)
+    """
+    sums = np.stack([inside, total], axis=1)
+    mean = estimate_of_sums(sums, lambda s: s[..., 0] / s[..., 1], frames=frames, seed=seed)
+    return _bounded(mean, trials)
+
+
+def _bounded(mean: Estimate, trials: float) -> Estimate:
+    """Wilson's interval with the trials that give the error, or with ``trials`` where there is none."""
+    p = min(max(mean.value, 0.0), 1.0)
+    spread = p * (1 - p)  # zero up to rounding where every frame is inside, or none
+    low, high = _wilson(p, spread / mean.error**2 if spread > 1e-12 and mean.error > 0 else trials)
     return replace(mean, value=p, low=low, high=high)
 
 

@@ -34,7 +34,8 @@ class DegreeOfFreedom:
     """One number per conformation.
 
     ``atoms`` are those that it is measured on, ``unit`` is nm, rad or kT. ``component`` tells the parts of a ring
-    pucker apart: "amplitude", or "amplitude2", "phase2", "amplitude3" of larger rings (Cremer and Pople 1975).
+    pucker apart: "amplitude2", "phase2", "height3", ... (Cremer and Pople 1975); it is "chiral" for the improper of a
+    chiral centre.
     """
 
     name: str
@@ -118,8 +119,10 @@ def _torsions(molecule: Molecule) -> list[DegreeOfFreedom]:
 
 def _impropers(molecule: Molecule) -> list[DegreeOfFreedom]:
     planar = [(i, *around) for i, around in enumerate(molecule.neighbors) if len(around) == 3]
-    rows = [*chiral_centres(molecule).tolist(), *planar]
-    return [DegreeOfFreedom(_name(molecule, "improper", q), "improper", tuple(q), "circle", "rad") for q in rows]
+    rows = [*((q, "chiral") for q in chiral_centres(molecule).tolist()), *((q, "") for q in planar)]
+    return [
+        DegreeOfFreedom(_name(molecule, "improper", q), "improper", tuple(q), "circle", "rad", what) for q, what in rows
+    ]
 
 
 def _angles(molecule: Molecule) -> list[DegreeOfFreedom]:

@@ -19,6 +19,9 @@ BINS = 64
 #: Added to densities (per rad^2) inside the logarithm of a Ramachandran divergence (FAB and TA-BG, code).
 EPSILON = 1e-10
 
+#: Room beside values that hardly vary (constrained bonds), by unit: bins stay coarse against rounding errors.
+LEAST_ROOM = {"nm": 1e-3, "rad": 1e-2, "kT": 0.5}
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -101,7 +104,7 @@ class Axis:
             return Axis(name, support, unit, -np.pi, np.pi, bins)
         values = values[np.isfinite(values)]
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-        room = max(0.5 * (high - low), 1e-6 * max(abs(low), abs(high), 1e-6))
+        room = max(0.5 * (high - low), LEAST_ROOM.get(unit, 1e-6))
         floor = 0.0 if support in ("positive", "interval") else -np.inf
         ceiling = np.pi if support == "interval" else np.inf
         # A bound of the support is a bin edge, so that only what cannot be lies outside.

@@ -69,7 +69,7 @@ def symmetric_rmsd(
     for row in permutations:
         moved = _centred(a[:, row])
         size = (moved**2).sum((1, 2))[:, None] + (b**2).sum((1, 2))
-        covariance = np.tensordot(moved, b, axes=([1], [1])).transpose(0, 2, 1, 3)
+        covariance = np.tensordot(moved, b, axes=([1], [1])).transpose(1, 3, 0, 2)
         square = np.maximum(size - 2 * _overlap(covariance), 0.0) / permutations.shape[1]
         best = np.minimum(best, square)
     return np.sqrt(best)
@@ -80,18 +80,25 @@ def _centred(x: ndarray) -> ndarray:
     return x - x.mean(1, keepdims=True)
 
 
-def _overlap(m: Float[ndarray, "frames others 3 3"]) -> Float[ndarray, "frames others"]:
+def _overlap(m: Float[ndarray, "3 3 frames others"]) -> Float[ndarray, "frames others"]:
     """Largest trace of rotation times ``m``: the sum of its singular values, the smallest with the determinant's sign.
 
     The eigenvalues of the symmetric ``m^T m`` by the trigonometric formula.
     """
-    s = np.swapaxes(m, -1, -2) @ m
-    third = np.trace(s, axis1=-2, axis2=-1) / 3
-    centred = s - third[..., None, None] * np.eye(3)
-    p = np.sqrt(np.maximum((centred**2).sum((-1, -2)) / 6, 1e-300))
-    angle = np.arccos(np.clip(np.linalg.det(centred) / (2 * p**3), -1, 1)) / 3
+    m = np.ascontiguousarray(m)
+    s = np.einsum("kifg,kjfg->ijfg", m, m)
+    third = (s[0, 0] + s[1, 1] + s[2, 2]) / 3
+    for i in range(3):
+        s[i, i] -= third
+    p = np.sqrt(np.maximum(np.einsum("ijfg,ijfg->fg", s, s) / 6, 1e-300))
+    angle = np.arccos(np.clip(_determinant(s) / (2 * p**3), -1, 1)) / 3
     first = third + 2 * p * np.cos(angle)
     last = third + 2 * p * np.cos(angle + 2 * np.pi / 3)
     middle = 3 * third - first - last
     roots = [np.sqrt(np.maximum(v, 0)) for v in (first, middle, last)]
-    return roots[0] + roots[1] + np.sign(np.linalg.det(m)) * roots[2]
+    return roots[0] + roots[1] + np.sign(_determinant(m)) * roots[2]
+
+
+def _determinant(m: Float[ndarray, "3 3 frames others"]) -> Float[ndarray, "frames others"]:
+    a, b, c = m
+    return a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])

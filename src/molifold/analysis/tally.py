@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from molifold.analysis.columns import CHUNK
-from molifold.analysis.energies import reduced_energy
+from molifold.analysis.energies import energy_of
 from molifold.analysis.freedom import DegreeOfFreedom, values
 from molifold.analysis.histograms import Axis
 from molifold.analysis.uncertainty import MOST
@@ -97,6 +97,11 @@ class Quantities:
     axes: tuple[Axis, ...]
     pairs: tuple[tuple[int, int], ...] = ()
     fingerprint: tuple[int, ...] = ()
+
+    @property
+    def chiral(self) -> tuple[int, ...]:
+        """Positions of the impropers of chiral centres."""
+        return tuple(i for i, f in enumerate(self.freedoms) if f.component == "chiral")
 
     def values(self, x: ndarray, *, energy: ndarray | None) -> Float[ndarray, "quantities frames"]:
         """Every quantity of every frame."""
@@ -231,7 +236,7 @@ def tally(
             weights = [w]
             if dealt is not None:
                 weights.append(w * np.random.default_rng([seed, part]).choice(dealt, size=len(w)))
-            energy = reduced_energy(ensemble[where]) if has_energy else None
+            energy = energy_of(ensemble[where]) if has_energy else None
             yield np.asarray(ensemble.x[where]), energy, 2 * label + ~kept, weights, quantities, plan.blocks, known
 
     results = (tally_part(*job) for job in jobs()) if client is None else _through(client, jobs())

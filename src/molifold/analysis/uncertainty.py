@@ -7,7 +7,7 @@ replicate are a small matrix product, so that a million frames cost no more than
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ INDEPENDENT = 1000
 CORRELATED = 32
 #: More blocks than this are merged (memory of two-dimensional histograms per block).
 MOST = 256
+
+#: Sokal's window: the sum over lags stops where the lag exceeds this many correlation times.
+WINDOW = 5.0
 
 Statistic = Callable[[ndarray], ndarray]
 
@@ -199,3 +202,40 @@ def estimate_of_sums(
     error = float(np.std(replicates[np.isfinite(replicates)], ddof=1)) * math.sqrt(n / (n - 1))
     half = float(stdtrit(n - 1, 0.975)) * error
     return Estimate(value=value, error=error, low=value - half, high=value + half, block_error=block_error, n=frames)
+
+
+def autocorrelation_time(runs: Sequence[Float[ndarray, "frames features"]]) -> Estimate | None:
+    """Integrated autocorrelation time in frames, ``1/2 + sum_t rho(t)``: two such times make an independent frame.
+
+    The autocorrelation of all features together, averaged over the runs; summed as far as Sokal's window. None where
+    nothing varies or there is no order in time.
+
+    Args:
+        runs: frames in time order.
+
+    Reference: A. Sokal, in Functional Integration, Springer (1997), also for the error.
+
+    >>> rng = np.random.default_rng(0)
+    >>> autocorrelation_time([rng.normal(size=(4000, 1))]).value.__round__(1)
+    0.5
+    """
+    runs = [r for r in runs if len(r) > 2]
+    if not runs:
+        return None
+    mean = np.concatenate(runs).mean(0)
+    total, pairs = np.zeros(max(map(len, runs))), np.zeros(max(map(len, runs)))
+    for r in runs:
+        n = len(r)
+        spectrum = np.abs(np.fft.rfft(r - mean, 2 * n, axis=0)) ** 2
+        total[:n] += np.fft.irfft(spectrum.sum(1), 2 * n)[:n]
+        pairs[:n] += np.arange(n, 0, -1)
+    covariance = total / pairs
+    if not covariance[0] > 1e-14:
+        return None
+    tau = 0.5 + np.cumsum(covariance[1:]) / covariance[0]
+    inside = np.arange(1, len(tau) + 1) < WINDOW * tau
+    window = len(tau) if inside.all() else int(np.argmin(inside)) + 1
+    value = max(float(tau[window - 1]), 0.5)
+    frames = int(pairs[0])
+    error = value * math.sqrt(2 * (2 * window + 1) / frames)
+    return Estimate(value, error, value - 1.96 * error, value + 1.96 * error, math.nan, frames)

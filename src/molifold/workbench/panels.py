@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from molifold import plots
+from molifold.analysis.verdict import interval, percent
 from molifold.plots.style import label
 from molifold.workbench import guide
 from molifold.workbench.guide import Help
 from molifold.workbench.results import RamachandranResult, Region, ReportParts, Results
-from molifold.workbench.verdict import interval, percent
 
 
 @dataclass(frozen=True)

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from molifold.analysis import Divergence, Estimate
+from molifold.analysis import Divergence
+from molifold.analysis.verdict import (
+    RATIO_BAD,
+    RATIO_GOOD,
+    Finding,
+    Status,
+    interval,
+    percent,
+    weight_findings,
+)
 from molifold.plots.style import label
 from molifold.workbench.results import Region, Results
 
-Status = Literal["good", "fair", "bad"]
-
-#: Effective fractions: above the first a generator is efficient, below the second averages hang on few frames.
-ESS_GOOD, ESS_BAD = 0.30, 0.05
-#: Divergence over noise floor: up to the first it is within the target, above the second plainly different.
-RATIO_GOOD, RATIO_BAD = 1.5, 3.0
 #: A basin that the raw draws visit less than this fraction of the reference's lower bound is lost.
 LOST = 0.1
 #: Relative error above which a population of the reference says little.
 VAGUE = 0.25
 #: A floor this many times that of independent frames says that the reference has not converged.
 UNCONVERGED = 1.5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence of the verdict: a number, what it means, and what to do when it is not good."""
-
-    status: Status
-    title: str
-    number: str
-    text: str
-    advice: str = ""
 
 
 def findings(results: Results) -> list[Finding]:
@@ -45,14 +35,14 @@ def findings(results: Results) -> list[Finding]:
     ['Importance weights']
     """
     out = [_dropped(results.dropped)] if results.dropped else []
-    out += [_ess(results), *_pareto(results)] if results.ess else [_unweighted()]
+    out += weight_findings(results.ess, results.pareto) if results.ess else [_unweighted()]
     out += [_population(region) for region in results.regions if "reference" in region.differences]
     for result in results.ramachandran:
         key = "reweighted" if "reweighted" in result.kl else "raw"
         if key in result.kl:
             out += _divergence(result.kl[key], key, result.maps[key].names)
             out += _reference(result.jsd[key])
-    return [*out, *_forward(results.forward)]
+    return [*out, *weight_findings(None, None, results.forward)]
 
 
 def overall(found: Sequence[Finding]) -> Finding:
@@ -83,36 +73,6 @@ def _dropped(count: int) -> Finding:
         "bad", "Broken frames", f"{count:,}", "drawn frames have a weight that is NaN or infinite; they count as zero.",
         "A few NaN energies come from overflowing clashes and weigh nothing; an infinite weight is a bug in a density.",
     )  # fmt: skip
-
-
-def _ess(results: Results) -> Finding:
-    e = results.ess
-    assert e is not None
-    status: Status = "good" if e.fraction >= ESS_GOOD else "fair" if e.fraction >= ESS_BAD else "bad"
-    text = (
-        f"of {e.n:,} draws count ({e.ess:,.0f} independent ones); unclipped. With the top {e.clip:g} of the weights "
-        f"clipped it would be {100 * e.clipped_fraction:.1f} %. The heaviest frame carries {100 * e.max_weight:.2g} %."
-    )
-    advice = "" if status == "good" else "Train longer, on more independent frames, or add the energy to the loss."
-    return Finding(status, "Effective sample size", f"{100 * e.fraction:.1f} ± {100 * e.error:.1f} %", text, advice)
-
-
-def _pareto(results: Results) -> list[Finding]:
-    k = results.pareto
-    if k is None:
-        return []
-    status: Status = {"good": "good", "usable": "fair", "unreliable": "bad", "useless": "bad"}[k.verdict]  # type: ignore[assignment]
-    text = {
-        "good": "the weights have a finite variance: errors below can be believed.",
-        "usable": "the weights have a heavy tail: averages converge slowly, and their errors are too small.",
-        "unreliable": "above the threshold: averages hang on a few frames and their errors mean little.",
-        "useless": "above 1: the mean of the weights does not exist; no number of draws helps.",
-    }[k.verdict]
-    advice = (
-        "" if status == "good" else "The generator is too narrow somewhere: draw more, train longer, or heat the base."
-    )
-    number = "bounded" if math.isinf(k.k) else f"{k.k:.2f} ± {k.error:.2f}".replace("-", "−")
-    return [Finding(status, "Tail of the weights (k-hat)", number, text, advice)]
 
 
 def _population(region: Region) -> Finding:
@@ -162,48 +122,3 @@ def _reference(d: Divergence) -> list[Finding]:
         "is how far its halves are apart, compared with independent frames (JSD of the map): it has not converged, and "
         "agreement with it means little.", "Simulate longer, with more replicas or trajectories.",
     )]  # fmt: skip
-
-
-def _forward(forward: Estimate | None) -> list[Finding]:
-    if forward is None:
-        return []
-    status: Status = "good" if forward.value >= ESS_GOOD else "fair" if forward.value >= ESS_BAD else "bad"
-    text = "is the effective sample size seen from the reference frames, which notices basins that the generator lost."
-    advice = (
-        "" if status == "good" else "Compare with the one above: much smaller means that a basin is missing or thin."
-    )
-    return [
-        Finding(
-            status,
-            "Forward effective sample size",
-            f"{100 * forward.value:.1f} ± {100 * forward.error:.1f} %",
-            text,
-            advice,
-        )
-    ]
-
-
-def percent(e: Estimate) -> str:
-    """A probability with its error, in per cent.
-
-    >>> percent(Estimate(0.0219, 0.0012, 0.0195, 0.0243, 0.001, 100))
-    '2.19 ± 0.12 %'
-    """
-    digits = _digits(e)
-    return f"{100 * e.value:.{digits}f} ± {100 * e.error:.{digits}f} %"
-
-
-def interval(e: Estimate) -> str:
-    """The 95 % interval of a probability, in per cent.
-
-    >>> interval(Estimate(0.00002, 0.00001, 0.000005, 0.00008, 0.00001, 100))
-    '0.0005 to 0.0080 %'
-    """
-    digits = _digits(e)
-    return f"{100 * e.low:.{digits}f} to {100 * e.high:.{digits}f} %"
-
-
-def _digits(e: Estimate) -> int:
-    """Decimals that show two digits of the error (of the upper bound, where nothing was seen), in per cent."""
-    size = 100 * (e.error if e.error > 0 else e.high)
-    return min(max(2, 1 - math.floor(math.log10(size))), 5) if 0 < size < math.inf else 2

@@ -1,0 +1,165 @@
+"""From two ensembles, wherever they lie, to a comparison with its tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molifold.analysis import EnsembleComparison, Row, verdict
+from molifold.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Torsions that are drawn.
+DRAWN = 12
+
+
+def open_pair(
+    generated: str | Path, reference: str | Path | None = None, *, top: str | Path | None = None
+) -> tuple[Ensemble, Ensemble]:
+    """Two ensembles by name: a store, a run (its draws), ``RUN:NAME`` (an ensemble that a run keeps), or a trajectory.
+
+    Args:
+        generated: what is judged.
+        reference: what it should be; None takes the reference of the run ``generated``.
+        top: what the atoms of a trajectory are, where its own file does not say so.
+
+    Raises:
+        FileNotFoundError: if there is nothing of that name.
+        ValueError: if the atoms differ, or a run keeps no such ensemble.
+    """
+    if reference is None:
+        from molifold.workbench.report import parts_of_run
+
+        if not (Path(generated) / "run.json").is_file():
+            raise ValueError(f"B: missing, and {generated} is no run directory that would know its own reference")
+        parts = parts_of_run(generated)
+        if parts.reference is None:
+            raise ValueError(f"B: missing, and the run {generated} keeps no reference")
+        return parts.generated, parts.reference
+    a, b = _open(generated, top=top), _open(reference, top=top)
+    if a.molecule.elements != b.molecule.elements:
+        raise ValueError(f"B: {reference} is of {b.molecule!r}, expected {a.molecule!r} as in {generated}")
+    # The same atoms, whatever the files call them.
+    known = max((a.molecule, b.molecule), key=lambda m: len(m.bonds))
+    return replace(a, molecule=known), replace(b, molecule=known)
+
+
+def _open(what: str | Path, *, top: str | Path | None) -> Ensemble:
+    from molifold.data import load
+    from molifold.runs import Run
+
+    path, _, name = str(what).rpartition(":")
+    if path and (Path(path) / "run.json").is_file():
+        run = Run.open(path)
+        if name not in run.ensembles:
+            raise ValueError(f"{what}: the run keeps the ensembles {', '.join(run.ensembles) or 'none'}")
+        return run.ensemble(name)
+    if (Path(what) / "run.json").is_file():
+        return _open(f"{what}:generated", top=top)
+    if not Path(what).exists():
+        raise FileNotFoundError(f"{what}: no such store, run, RUN:ENSEMBLE or trajectory")
+    if (Path(what) / "header.json").is_file():  # load would number its draws as if they were a trajectory
+        return Ensemble.load(what)
+    return load(what, top=top)
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Any]:
+    """A Dask client with so many processes on this machine; None for one."""
+    if count < 2:
+        yield None
+        return
+    from dask.distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,  # type: ignore[no-untyped-call]
+        Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        yield client
+
+
+def as_data(found: EnsembleComparison) -> dict[str, Any]:
+    """Everything that was found, as JSON allows it (what is no number is null)."""
+    judged = verdict(found)
+    return _plain({
+        "verdict": asdict(judged),
+        "generated": asdict(found.generated),
+        "reference": asdict(found.reference),
+        "rows": [asdict(row) for row in found.rows()],
+        "skipped": dict(found.skipped),
+    })  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_table(found: EnsembleComparison, path: Path) -> Path:
+    """All numbers as a table, one row each: ``.csv``, ``.parquet`` or, with the verdict, ``.json``.
+
+    Raises:
+        ValueError: if the ending is another, or Parquet is asked for without pyarrow.
+    """
+    rows = [asdict(row) for row in found.rows()]
+    names = [field.name for field in fields(Row)]
+    if path.suffix == ".json":
+        path.write_text(json.dumps(as_data(found), indent=1) + "\n", encoding="utf-8")
+    elif path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        try:
+            import pyarrow as pa
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ValueError("Parquet needs pyarrow: pip install 'molifold[parquet]'") from error
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        raise ValueError(f"path: got {path.name!r}, expected a name that ends in .csv, .parquet or .json")
+    return path
+
+
+def write_figures(
+    found: EnsembleComparison, generated: Ensemble, reference: Ensemble, folder: Path, *, weighted: bool = True
+) -> list[Path]:
+    """Maps, torsions, energies and weights as PNG files in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in _figures(found, generated, reference, weighted=weighted):
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], dpi=200)
+    return paths
+
+
+def _figures(
+    found: EnsembleComparison, generated: Ensemble, reference: Ensemble, *, weighted: bool
+) -> Iterator[tuple[str, Figure]]:
+    from molifold import analysis, plots
+    from molifold.analysis.sides import log_weights
+
+    log_w = log_weights(generated) if found.generated.weighted and weighted else None
+    key = "raw" if log_w is None else "reweighted"
+    for m in found.maps:
+        yield f"map_{'_'.join(m.names)}", plots.ramachandran({"reference": m.reference, key: m.generated})
+    torsions = [f.freedom.name for f in found.freedoms if f.freedom.kind == "torsion" and not f.repeats][:DRAWN]
+    if torsions:
+        compared = analysis.torsion_comparison(generated, reference, names=torsions, log_w=log_w)
+        yield "torsions", plots.torsions(compared)
+    if found.energies is not None and generated.log_p is not None:
+        yield "energies", plots.energies(analysis.energy_comparison(generated, reference, log_w=log_w))
+    if log_w is not None and len(log_w) >= 25:
+        yield "weights", plots.weights(log_w)
