@@ -1,4 +1,4 @@
-"""Graph attention on the dense molecular graph: every atom attends to every other, biased by graph distance."""
+"""Graph attention: the network of the GAT paper, and its attention in residual blocks biased by graph distance."""
 
 from __future__ import annotations
 
@@ -10,8 +10,105 @@ from torch import Tensor, nn
 from molifold.networks.graph import MAX_HOPS, Graph
 
 
+class GAT(nn.Module):
+    """Graph attention network, as published: layers of attention over bonded atoms and nothing else.
+
+    One layer, for heads k and atoms i, j, with j among the neighbours of i and i itself:
+
+        e_ij = LeakyReLU(a_k . W_k h_i + b_k . W_k h_j),   alpha_i. = softmax_j e_ij,
+        h_i <- concat_k ELU(sum_j alpha_ij W_k h_j + c_k) ,
+
+    and in the last layer the mean over heads without ELU. In training mode dropout acts on the input of every layer,
+    on alpha and on W h. The biases c are those of the authors' code.
+
+    Args:
+        features: channels of the input that vary with the conformation (or are all there is).
+        static: channels of ``graph.nodes``; 0 to leave them out.
+        out: channels of the output (classes).
+        channels: per head, of the hidden layers.
+        heads: of the hidden layers; ``out_heads`` of the last.
+        layers: how many, with the last one.
+        dropout: probability.
+        max_hops: neighbours are atoms at most this many bonds away.
+
+    In the sparse layout the edges of the graph are the neighbours. There, ``features`` may be one sparse CSR matrix
+    [atoms, channels] (words of documents), which stands for a batch of one.
+
+    Reference: Velickovic et al., Graph Attention Networks (2018), arXiv 1710.10903, eqs. 1 to 6 and section 3.3.
+
+    >>> from molifold import Molecule
+    >>> from molifold.networks.graph import molecular_graph
+    >>> graph = molecular_graph(Molecule(elements=("H", "O", "H"), bonds=((0, 1), (1, 2))))
+    >>> GAT(features=2, static=graph.nodes.shape[1], out=5)(torch.zeros(4, 3, 2), graph).shape
+    torch.Size([4, 3, 5])
+    """
+
+    def __init__(
+        self,
+        *,
+        features: int,
+        static: int,
+        out: int,
+        channels: int = 8,
+        heads: int = 8,
+        out_heads: int = 1,
+        layers: int = 2,
+        dropout: float = 0.6,
+        max_hops: int = 1,
+    ) -> None:
+        super().__init__()
+        widths = [features + static, *[channels * heads] * (layers - 1)]
+        self.layers = nn.ModuleList(_Heads(w, channels, heads, dropout=dropout, max_hops=max_hops) for w in widths[:-1])
+        self.last = _Heads(widths[-1], out, out_heads, dropout=dropout, max_hops=max_hops)
+        self.static = static
+
+    def forward(
+        self, features: Float[Tensor, "batch atoms channels"], graph: Graph
+    ) -> Float[Tensor, "batch atoms out"]:
+        """Output of every atom (logits of its class)."""
+        h = features
+        if self.static:
+            h = torch.cat([h, graph.nodes.expand(len(h), -1, -1)], dim=-1)
+        if graph.edges is not None:
+            graph = graph.with_loops(h.shape[:-1].numel())
+        for layer in self.layers:
+            h = F.elu(layer(h, graph)).flatten(-2)
+        return self.last(h, graph).mean(-2)
+
+
+class _Heads(nn.Module):
+    """One layer of ``GAT`` before heads are joined: [batch, atoms, heads, width]."""
+
+    def __init__(self, inputs: int, width: int, heads: int, *, dropout: float, max_hops: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(heads * width, inputs)))
+        self.query, self.key = (nn.Parameter(nn.init.xavier_uniform_(torch.empty(heads, width))) for _ in range(2))
+        self.bias = nn.Parameter(torch.zeros(heads, width))
+        self.dropout, self.max_hops = dropout, max_hops
+
+    def forward(self, h: Tensor, graph: Graph) -> Float[Tensor, "batch atoms heads width"]:
+        value = self._project(h).unflatten(-1, self.bias.shape)
+        query, key = (value * self.query).sum(-1), (value * self.key).sum(-1)
+        alpha = self._drop(coefficients(query, key, graph, max_hops=self.max_hops))
+        return mix(alpha, self._drop(value), graph) + self.bias
+
+    def _project(self, h: Tensor) -> Float[Tensor, "batch atoms channels"]:
+        if h.layout is not torch.sparse_csr:
+            return F.linear(self._drop(h), self.weight)
+        # What is zero needs neither dropout nor multiplication.
+        parts = h.crow_indices(), h.col_indices(), self._drop(h.values())
+        return (torch.sparse_csr_tensor(*parts, size=h.shape, check_invariants=False) @ self.weight.T)[None]
+
+    def _drop(self, h: Tensor) -> Tensor:
+        return F.dropout(h, self.dropout, self.training)
+
+    def extra_repr(self) -> str:
+        heads, width = self.bias.shape
+        return f"{self.weight.shape[1]} -> {heads} heads x {width}, dropout {self.dropout:g}"
+
+
 class GraphAttention(nn.Module):
-    """Multi-head graph attention (GAT) on dense batches.
+    """Attention of ``GAT`` in residual blocks, biased by graph distance: for conditioning on conformations.
 
     One layer, for heads k and atoms i, j:
 
