@@ -61,7 +61,7 @@ def test_builds_samples_and_starts_near_the_reference(name, network):
     assert np.abs(length - expected).max() < 0.003
 
 
-@pytest.mark.parametrize("network", ["graph", "mlp"])
+@pytest.mark.parametrize("network", ["graph", "attention", "gat", "schnet", "mlp"])
 def test_every_parameter_learns(network):
     flow = recipe("alanine dipeptide", network=network)
     for p in flow.parameters():
@@ -108,8 +108,8 @@ def test_masks_touch_every_coordinate_and_condition_every_rotation_on_every_othe
     stiff = np.array(stiff_masks(internal.tree, atoms=internal.atoms, kinds=kinds, circle=circle, count=8))
     assert not (stiff & circle).any()
     assert (stiff.sum(0)[~circle] == 4).all()
-    rotations = np.array(rotation_masks(circle, count=8))
-    assert (rotations.sum(0) == 4 * circle).all()
+    rotations = np.array(rotation_masks(internal.tree, atoms=internal.atoms, circle=circle, count=14))
+    assert (rotations.sum(0) == 7 * circle).all()
     met = np.zeros((len(circle), len(circle)), dtype=bool)
     for m in rotations:
         met |= m[:, None] & (circle & ~m)[None]
@@ -123,6 +123,11 @@ def test_rotations_do_not_see_stiff_coordinates():
     for c in couplings[8:]:
         given = c._order[: c._sizes["given"]]
         assert {supports[i] for i in given} == {"circle"}
+
+
+def test_a_network_of_no_name_is_refused():
+    with pytest.raises(ValueError, match="network: got 'gnn', expected 'graph', 'attention', 'gat', 'schnet'"):
+        recipe("water", network="gnn")
 
 
 def test_a_reference_of_another_molecule_or_too_small_is_refused():

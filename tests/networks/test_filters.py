@@ -37,20 +37,22 @@ def numpy_filters(net, features, graph):
         new = []
         for i in atoms:
             message = 0
-            for j in atoms:
+            near = [j for j in atoms if hops[i, j] <= net.max_hops]
+            for j in near:
                 pair = linear(layer.target, static[i]) + linear(layer.source, static[j])
                 message = message + linear(layer.filters, silu(pair + array(layer.distance.weight)[hops[i, j]])) * h[j]
-            seen = np.concatenate([h[i], message / np.sqrt(len(nodes))])
+            seen = np.concatenate([h[i], message / np.sqrt(len(near))])
             new.append(h[i] + atom_linear(layer.mix, silu(atom_linear(layer.update, seen, static[i])), static[i]))
         h = new
     return np.stack(h)
 
 
+@pytest.mark.parametrize("max_hops", [None, 2])
 @pytest.mark.parametrize("molecule", ["water", "ethanol"])
-def test_output_is_that_of_the_formula(molecule):
+def test_output_is_that_of_the_formula(molecule, max_hops):
     graph = molecular_graph(MOLECULES[molecule])
     graph = graph.to(torch.float64)
-    net = build(graph).double()
+    net = build(graph, max_hops=max_hops).double()
     x = torch.randn(3, len(graph.nodes), 3, dtype=torch.float64)
     expected = np.stack([numpy_filters(net, v.numpy(), graph) for v in x])
     assert np.allclose(net(x, graph).detach().numpy(), expected, atol=1e-12)
@@ -62,3 +64,14 @@ def test_law(molecule, options):
     graph = molecular_graph(MOLECULES[molecule])
     x = torch.randn(4, len(graph.nodes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     check_network(build(graph, **options), x, graph)
+
+
+def test_with_a_limit_an_atom_cannot_tell_how_large_the_molecule_is():
+    """The first methyl group of nonane and of decane, two layers of three bonds away from where they differ."""
+    nonane, decane = (molecular_graph(Molecule.from_smiles("C" * n), max_hops=3) for n in (9, 10))
+    net = build(nonane, max_hops=3).double().eval()
+    out = [net(torch.zeros(1, len(g.nodes), 3).double(), g.to(torch.float64))[0, 0] for g in (nonane, decane)]
+    assert torch.allclose(*out, atol=1e-12)
+    far = build(nonane).double().eval()
+    out = [far(torch.zeros(1, len(g.nodes), 3).double(), g.to(torch.float64))[0, 0] for g in (nonane, decane)]
+    assert not torch.allclose(*out, atol=1e-3)

@@ -14,7 +14,7 @@ def test_gradients_of_a_mean_do_not_depend_on_the_threads():
     """Reference: the same objective in one thread."""
     flow = Toy().double()
     x = torch.from_numpy(frames(101).x).double()
-    objective = Objective(flow, [(1.0, nll)], None)
+    objective = Objective(flow, [(1.0, nll)], [None])
     total, _ = objective(x, None, None, 0, torch.Generator())
     total.backward()
     expected = [p.grad.clone() for p in flow.parameters()]

@@ -43,7 +43,10 @@ def test_shipped_recipes_are_valid_and_short(path):
         (changed("training", steps=-1), "training.steps: got -1, expected a positive number"),
         (changed("training", precision="fp8"), "training.precision: got 'fp8', expected '32-true'"),
         (changed("training", to="x"), "training.to: unknown key"),
-        (changed("flow", network="gnn"), "flow.network: got 'gnn', expected 'graph', 'attention' or 'mlp'"),
+        (
+            changed("flow", network="gnn"),
+            "flow.network: got 'gnn', expected 'graph', 'attention', 'gat', 'schnet' or 'mlp'",
+        ),
         (changed("flow", coupling=3), "flow.coupling: unknown key; did you mean 'couplings'?"),
         (changed("flow", use="nowhere:f"), "flow.use: got 'nowhere:f', but nowhere cannot be imported"),
         (changed("flow", use="molifold.flows.recipes:graph_spline"), "did you mean 'graph_spline_coupling'?"),

@@ -19,7 +19,7 @@ def test_losses_share_one_evaluation_of_the_density():
     x = torch.from_numpy(ensemble.x)
     log_p = torch.zeros(len(x), dtype=x.dtype)
     flow = Counted()
-    total, terms = Objective(flow, [(1.0, nll), (0.5, log_dispersion)], None)(x, log_p, None, 0, torch.Generator())
+    total, terms = Objective(flow, [(1.0, nll), (0.5, log_dispersion)], [None])(x, log_p, None, 0, torch.Generator())
     assert calls == [64]
     assert torch.isclose(total, terms[0] + 0.5 * terms[1])
     total.backward()

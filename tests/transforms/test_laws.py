@@ -122,7 +122,16 @@ def test_internal_coordinates_obey_the_law_up_to_rigid_motions(molecule):
 
 @pytest.mark.parametrize(
     "options",
-    [{"network": "mlp"}, {"network": "graph"}, {"network": "attention"}, {"network": "attention", "dynamic": True}],
+    [
+        {"network": "mlp"},
+        {"network": "graph"},
+        {"network": "graph", "geometry": True},
+        {"network": "attention"},
+        {"network": "attention", "dynamic": True},
+        {"network": "gat"},
+        {"network": "schnet"},
+    ],
+    ids=lambda o: " ".join(map(str, o.values())),
 )
 def test_whole_flows_obey_the_law(options):
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from molifold.networks.graph import Graph
 from molifold.space import Space
+from molifold.transforms.partial import PartialGeometry
 from molifold.transforms.univariate import UNIVARIATE, parameter_count
 
 #: Harmonics in which a circle coordinate is shown to a network.
@@ -88,14 +90,14 @@ class GraphConditioner(nn.Module):
         graph: of the molecule.
         network: ``network(features=..., static=...)`` builds the network; its output has ``channels``.
         channels: width of the network's output.
+        geometry: hands the network the distances between the atoms, as far as they follow from what is known.
         bins: spline bins.
     """
 
     _plain: Tensor
     _circle: Tensor
     _place: Tensor
-    _static: Tensor
-    _hops: Tensor
+    _nodes: Tensor
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class GraphConditioner(nn.Module):
         network: Callable[..., nn.Module],
         channels: int,
         given: Bool[Tensor, " size"] | None = None,
+        geometry: PartialGeometry | None = None,
         bins: int = 8,
     ) -> None:
         super().__init__()
@@ -130,8 +133,11 @@ class GraphConditioner(nn.Module):
         for i in (mask | given).nonzero()[:, 0].tolist():
             flags[row[atoms[i]], kinds[i] + (len(KINDS) if mask[i] else 0)] = 1.0
         part = graph.subgraph(nodes).with_nodes(flags)
-        self.register_buffer("_static", part.nodes, persistent=False)
-        self.register_buffer("_hops", part.hops, persistent=False)
+        self._fields = [f.name for f in fields(part) if getattr(part, f.name) is not None]
+        for name in self._fields:
+            self.register_buffer(f"_graph_{name}", getattr(part, name), persistent=False)
+        self.register_buffer("_nodes", torch.tensor(nodes), persistent=False)
+        self.geometry = geometry
         static = part.nodes.shape[1]
         self.network = network(features=self._width, static=static)
         self.gain = nn.Linear(static, channels)
@@ -149,9 +155,27 @@ class GraphConditioner(nn.Module):
         described = _describe(known, self._plain, self._circle)
         padded = torch.cat([described, described.new_zeros(1, batch)])
         features = padded[self._place].view(self._width, -1, batch).permute(2, 1, 0)
-        h = self.network(features, Graph(self._static, self._hops)) * (1 + self.gain(self._static))
+        graph = Graph(**{name: getattr(self, f"_graph_{name}") for name in self._fields})
+        if self.geometry is not None:
+            graph = graph.at(self.geometry(known)[:, self._nodes])
+        h = self.network(features, graph) * (1 + self.gain(graph.nodes))
         h = h.permute(1, 2, 0)
         return {support: self._read(support, h) for support in self._moved}
+
+    def share(self, other: GraphConditioner) -> None:
+        """Use the weights of another conditioner from now on: one with the same options, on another molecule.
+
+        Raises:
+            ValueError: if its weights do not fit.
+        """
+        own, theirs = ({n: tuple(p.shape) for n, p in c.named_parameters()} for c in (self, other))
+        if own != theirs:
+            name = min(n for n in own.keys() | theirs.keys() if own.get(n) != theirs.get(n))
+            raise ValueError(
+                f"other: its weights {name!r} have shape {theirs.get(name)}, expected {own.get(name)}; build both with "
+                "the same options"
+            )
+        self.network, self.gain, self.heads = other.network, other.gain, other.heads
 
     def _read(self, support: str, h: Float[Tensor, "atoms channels batch"]) -> Float[Tensor, "n parameters batch"]:
         head = self.heads[support][getattr(self, f"_{support}_kind")]

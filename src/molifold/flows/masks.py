@@ -38,14 +38,35 @@ def stiff_masks(
     return _alternate(halves, ~circle, count)
 
 
-def rotation_masks(circle: Bool[ndarray, " size"], *, count: int) -> list[Bool[ndarray, " size"]]:
-    """``count`` masks over the rotations: halves by the binary digits of their rank.
+def rotation_masks(
+    tree: ZMatrix, *, atoms: Sequence[int], circle: Bool[ndarray, " size"], count: int
+) -> list[Bool[ndarray, " size"]]:
+    """``count`` masks over the rotations: complementary halves by place in the tree, then by rank.
 
-    Every two rotations differ in some digit, so after two masks per digit each has been conditioned on each.
+    The first three pairs look the same around a rotation whatever the size of the molecule, so that one set of weights
+    serves several: neighbours along a chain (odd and even levels), second neighbours and the two sides of the root
+    bond, fourth neighbours and ends of the tree (methyl groups) against its branches. Then follow the binary digits of
+    the rank: every two rotations differ in some digit, so in the end each has been conditioned on each.
+
+    Args:
+        tree: the z-matrix.
+        atoms: atom that carries each coordinate.
+        circle: True for rotations.
+        count: number of masks.
     """
+    level = np.array([tree.level[a] for a in atoms])
+    side = np.array([_side(tree, a) for a in atoms])
+    parents = {tree.parent[a] for a in tree.order[1:]}
+    leaf = np.array([a not in parents for a in atoms])
     rank = np.cumsum(circle) - 1
     digits = max(1, int(np.ceil(np.log2(max(2, circle.sum())))))
-    return _alternate([(rank >> d) % 2 == 0 for d in range(digits)], circle, count)
+    halves = [
+        level % 2 == 0,
+        (level // 2 + side) % 2 == 0,
+        (level // 4 + leaf) % 2 == 0,
+        *((rank >> d) % 2 == 0 for d in range(digits)),
+    ]
+    return _alternate(halves, circle, count)
 
 
 def _alternate(
@@ -63,3 +84,10 @@ def _endless(masks: list[Bool[ndarray, " size"]]) -> Iterator[Bool[ndarray, " si
 def _sibling_rank(tree: ZMatrix, atom: int) -> int:
     same = [a for a in tree.order if tree.parent[a] == tree.parent[atom] and a not in tree.root]
     return 0 if atom in tree.root else 1 + sorted(same, key=lambda a: (a != tree.first[a], a)).index(atom)
+
+
+def _side(tree: ZMatrix, atom: int) -> int:
+    """Which atom of the root bond an atom descends from: 0 or 1."""
+    while atom not in tree.root:
+        atom = tree.parent[atom]
+    return tree.root.index(atom)

@@ -16,16 +16,22 @@ from molifold.flows.conditioners import GraphConditioner, MLPConditioner
 from molifold.flows.flow import Flow
 from molifold.flows.masks import rotation_masks, stiff_masks
 from molifold.molecule import Molecule
-from molifold.networks.attention import GraphAttention
+from molifold.networks.attention import GAT, GraphAttention
 from molifold.networks.filters import GraphFilters
-from molifold.networks.graph import molecular_graph
+from molifold.networks.graph import MAX_HOPS, molecular_graph
+from molifold.networks.schnet import SchNet
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
+from molifold.transforms.partial import PartialGeometry
 from molifold.transforms.standardize import Standardize
 from molifold.transforms.transform import Chain
 
 #: Builds a graph network from keyword arguments (numbers of channels).
 GraphNetwork = Callable[..., nn.Module]
+
+#: What SchNet sees of distances as a conditioner: centres up to ``REACH`` every ``SPACING`` nm. Coarser than for
+#: energies, which pays: centres cost most of its time, and the flow has the bonds and angles themselves.
+REACH, SPACING = 1.5, 0.05
 
 #: Kinds of coordinates, in the order of the blocks of ``InternalCoordinates``.
 KIND = {"bonds": 0, "angles": 1, "phases": 2, "rotations": 3}
@@ -35,7 +41,7 @@ def graph_spline_coupling(
     molecule: Molecule,
     reference: Ensemble,
     *,
-    network: Literal["graph", "attention", "mlp"] | GraphNetwork = "graph",
+    network: Literal["graph", "attention", "gat", "schnet", "mlp"] | GraphNetwork = "graph",
     couplings: int = 6,
     rotation_couplings: int = 6,
     bins: int = 8,
@@ -44,6 +50,8 @@ def graph_spline_coupling(
     layers: int = 2,
     rank: int = 4,
     dynamic: bool = False,
+    max_hops: int | None = None,
+    geometry: bool | None = None,
     hidden: Sequence[int] = (128, 128),
 ) -> Flow:
     """Spline coupling flow on internal coordinates, conditioned on the molecular graph.
@@ -55,12 +63,18 @@ def graph_spline_coupling(
     Args:
         molecule: connected.
         reference: conformations at the target temperature that set the scales (10,000 are plenty).
-        network: ``"graph"``: graph filters (``GraphFilters``); ``"attention"``: graph attention (``GraphAttention``);
+        network: ``"graph"``: graph filters (``GraphFilters``); ``"attention"``: attention over the whole graph
+            (``GraphAttention``); ``"gat"``: over bonds (``GAT``); ``"schnet"``: over distances (``SchNet``);
             ``"mlp"``: fully connected baseline; or a function that builds a graph network of your own, called with
             ``features``, ``static`` and ``channels`` (input channels, static channels of the graph, output channels).
         couplings, rotation_couplings: number of coupling layers of either kind.
         bins: spline bins.
         channels, layers: of a graph network; ``rank`` of the filters; ``heads``, ``dynamic`` of the attention.
+        max_hops: atoms neither know nor hear of what is more bonds away, layer by layer; for weights that shall serve
+            other molecules (3 is good there). The default is 1 for GAT, whose neighbours are bonded, and no limit for
+            graph filters and attention; SchNet sends messages between all atoms.
+        geometry: give the network distances, from the coordinates known to the coupling (see ``PartialGeometry``); the
+            default gives them to SchNet, which needs them.
         hidden: hidden layers of the MLP.
 
     Raises:
@@ -71,25 +85,24 @@ def graph_spline_coupling(
         x = torch.as_tensor(np.array(reference.x[:: max(1, len(reference) // 20_000)]), dtype=torch.float64)
         scale = Standardize(internal.codomain, internal(x)[0])
     space = scale.codomain
-    graph = molecular_graph(molecule)
+    graph = molecular_graph(molecule, max_hops=MAX_HOPS if max_hops is None else max_hops)
 
     atoms = [internal.atoms[i] for i in scale.source]
     names = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
     circle = space.has("circle")
     kinds = np.array([KIND["rotations"] if circle[i] else KIND[names[s]] for i, s in enumerate(scale.source)])
 
-    build: GraphNetwork
+    build: GraphNetwork | None
     if callable(network):
-        build = partial(network, channels=channels)
-    elif network == "attention":
-        build = partial(GraphAttention, out=None, channels=channels, heads=heads, layers=layers, dynamic=dynamic)
+        build = network
     else:
-        build = partial(GraphFilters, channels=channels, layers=layers, rank=rank)
+        build = _network(network, layers=layers, rank=rank, heads=heads, dynamic=dynamic, max_hops=max_hops)
+    geometry = network == "schnet" if geometry is None else geometry
 
     def coupling(mask: ndarray, given: ndarray) -> Coupling:
         where = {"mask": torch.from_numpy(mask), "given": torch.from_numpy(given)}
         conditioner: nn.Module
-        if network == "mlp":
+        if build is None:
             conditioner = MLPConditioner(space, **where, hidden=hidden, bins=bins)
         else:
             conditioner = GraphConditioner(
@@ -99,12 +112,43 @@ def graph_spline_coupling(
                 kinds=kinds.tolist(),
                 graph=graph,
                 channels=channels,
+                geometry=PartialGeometry(internal, scale, where["given"]) if geometry else None,
                 bins=bins,
-                network=build,
+                network=partial(build, channels=channels),
             )
         return Coupling(space, **where, conditioner=conditioner)
 
     stiff = stiff_masks(internal.tree, atoms=atoms, kinds=kinds, circle=circle, count=couplings)
-    rotations = rotation_masks(circle, count=rotation_couplings)
+    rotations = rotation_masks(internal.tree, atoms=atoms, circle=circle, count=rotation_couplings)
     steps = [coupling(m, ~m) for m in stiff] + [coupling(m, circle & ~m) for m in rotations]
     return Flow(Chain([internal, scale, *steps]))
+
+
+def _network(
+    name: str, *, layers: int, rank: int, heads: int, dynamic: bool, max_hops: int | None
+) -> GraphNetwork | None:
+    """The builder of a network that has a name; None for the MLP."""
+    known: dict[str, GraphNetwork | None] = {
+        "graph": partial(GraphFilters, layers=layers, rank=rank, max_hops=max_hops),
+        "attention": partial(GraphAttention, out=None, heads=heads, layers=layers, dynamic=dynamic, max_hops=max_hops),
+        "gat": partial(_gat, heads=heads, layers=layers, max_hops=max_hops or 1),
+        "schnet": partial(SchNet, layers=layers, reach=REACH, spacing=SPACING, gamma=0.5 / SPACING**2),
+        "mlp": None,
+    }
+    if name not in known:
+        raise ValueError(f"network: got {name!r}, expected {', '.join(map(repr, known))} or a function")
+    return known[name]
+
+
+def _gat(*, features: int, static: int, channels: int, heads: int, layers: int, max_hops: int) -> nn.Module:
+    # Dropout would give the two directions of a coupling different parameters.
+    return GAT(
+        features=features,
+        static=static,
+        out=channels,
+        channels=channels // heads,
+        heads=heads,
+        layers=layers,
+        max_hops=max_hops,
+        dropout=0.0,
+    )

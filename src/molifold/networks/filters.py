@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from molifold.networks.graph import MAX_HOPS, Graph
@@ -15,11 +15,12 @@ class GraphFilters(nn.Module):
 
     One layer, for channels c and atoms i, j, with static features s of the atoms and d_ij bonds between them:
 
-        m_ic = sum_j f_c(s_i, s_j, d_ij) h_jc / sqrt(atoms) ,   h_i <- h_i + W_i silu(U_i [h_i, m_i]) .
+        m_ic = sum_j f_c(s_i, s_j, d_ij) h_jc / sqrt(n_i) ,   h_i <- h_i + W_i silu(U_i [h_i, m_i]) .
 
-    The filters f and the weights W_i, U_i (a shared matrix plus ``rank`` others mixed by s_i) depend on the graph
-    alone. They are computed once per batch, so a layer costs its matrix products and nothing else, yet every pair of
-    atoms has its own signed coupling in every channel. All parameters are shared over atoms and serve any molecule.
+    j runs over the n_i atoms at most ``max_hops`` bonds away, i itself included. The filters f and the weights W_i, U_i
+    (a shared matrix plus ``rank`` others mixed by s_i) depend on the graph alone. They are computed once per batch, so
+    a layer costs its matrix products and nothing else, yet every pair of atoms has its own signed coupling in every
+    channel. All parameters are shared over atoms and serve any molecule.
 
     Args:
         features: channels of the input that vary with the conformation.
@@ -27,6 +28,8 @@ class GraphFilters(nn.Module):
         channels: width, of the output too.
         layers: number of layers.
         rank: matrices that are mixed into the weights of every atom.
+        max_hops: how far messages go; None for all atoms. With a limit, and static features that have it too
+            (``molecular_graph``), an atom cannot tell how large the rest of its molecule is.
 
     Reference: Simonovsky and Komodakis (2017), arXiv 1704.02901 (edge-conditioned filters); Schuett et al. (2017),
     arXiv 1706.08566 (channel-wise filters); Ha et al. (2016), arXiv 1609.09106 (weights from another network).
@@ -38,11 +41,21 @@ class GraphFilters(nn.Module):
     torch.Size([4, 3, 8])
     """
 
-    def __init__(self, *, features: int, static: int, channels: int = 32, layers: int = 2, rank: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        features: int,
+        static: int,
+        channels: int = 32,
+        layers: int = 2,
+        rank: int = 4,
+        max_hops: int | None = None,
+    ) -> None:
         super().__init__()
         self.static_in = nn.Sequential(nn.Linear(static, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
         self.features_in = _AtomLinear(features, channels, static=channels, rank=rank)
         self.layers = nn.ModuleList(_Layer(channels, rank) for _ in range(layers))
+        self.max_hops = MAX_HOPS if max_hops is None else max_hops
 
     def forward(
         self, features: Float[Tensor, "batch atoms channels"], graph: Graph
@@ -57,9 +70,11 @@ class GraphFilters(nn.Module):
                 f"graph: got {graph}, expected one molecule in the dense layout: its filters serve a batch"
             )
         static = self.static_in(graph.nodes)
+        near = (graph.hops <= self.max_hops).to(static.dtype)
+        share = near / near.sum(1, keepdim=True).sqrt()
         h = F.silu(self.features_in(features.permute(1, 2, 0), static))
         for layer in self.layers:
-            h = layer(h, static, graph.hops)
+            h = layer(h, static, graph.hops, share)
         return h.permute(2, 0, 1)
 
 
@@ -91,9 +106,13 @@ class _Layer(nn.Module):
         self.mix = _AtomLinear(channels, channels, static=channels, rank=rank)
 
     def forward(
-        self, h: Float[Tensor, "atoms channels batch"], static: Float[Tensor, "atoms channels"], hops: Tensor
+        self,
+        h: Float[Tensor, "atoms channels batch"],
+        static: Float[Tensor, "atoms channels"],
+        hops: Int[Tensor, "atoms atoms"],
+        share: Float[Tensor, "atoms atoms"],
     ) -> Float[Tensor, "atoms channels batch"]:
         pairs = self.target(static)[:, None] + self.source(static)[None] + self.distance(hops)
-        filters = self.filters(F.silu(pairs)).permute(2, 0, 1) / len(h) ** 0.5
+        filters = self.filters(F.silu(pairs)).permute(2, 0, 1) * share
         message = (filters @ h.transpose(0, 1)).transpose(0, 1)
         return h + self.mix(F.silu(self.update(torch.cat([h, message], dim=1), static)), static)

@@ -257,12 +257,13 @@ def _norm(v: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape"]:
     return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
 
 
-def molecular_graph(molecule: Molecule) -> Graph:
+def molecular_graph(molecule: Molecule, *, max_hops: int = MAX_HOPS) -> Graph:
     """Static features of every atom: element, degree, ring membership, charge, shells, bonded elements; bonds.
 
-    *Shells* are the number of atoms at 1, 2, ... bonds, which tell apart most atoms that elements and degrees do not,
-    so that one shared set of weights can treat chemically different atoms differently. Bond orders and aromaticity are
-    not among the features, since a ``Molecule`` does not know them.
+    *Shells* are the number of atoms at 1, 2, ..., ``max_hops`` bonds, which tell apart most atoms that elements and
+    degrees do not, so that one shared set of weights can treat chemically different atoms differently; the fewer, the
+    more alike are atoms of different molecules. Bond orders and aromaticity are not among the features, since a
+    ``Molecule`` does not know them.
 
     >>> molecular_graph(Molecule(elements=("H", "O", "H"), bonds=((0, 1), (1, 2))))
     Graph(3 atoms, 37 static channels)
@@ -277,7 +278,8 @@ def molecular_graph(molecule: Molecule) -> Graph:
         cyclic[i, j] = cyclic[j, i] = float(_on_cycle(molecule, i, j))
     degree = F.one_hot(adjacency.sum(1).long().clamp(max=4), 5).float()
     charge = torch.tensor(molecule.formal_charges, dtype=torch.float32)[:, None]
-    shells = torch.stack([(hops == d).float().sum(1) for d in range(1, MAX_HOPS + 1)], dim=1) / 4
+    counts = [(hops == d).float().sum(1) * float(d <= max_hops) for d in range(1, MAX_HOPS + 1)]
+    shells = torch.stack(counts, dim=1) / 4
     nodes = torch.cat([element, degree, cyclic.amax(1, keepdim=True), charge, shells, adjacency @ element / 2], dim=1)
     dtype = torch.get_default_dtype()
     bonds = torch.stack([adjacency, cyclic], dim=-1)

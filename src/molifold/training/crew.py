@@ -88,7 +88,7 @@ def _replica(objective: Objective) -> Objective:
         own.data = shared.data
     for buffer, common in zip(flow.buffers(), objective.flow.buffers(), strict=True):
         buffer.data = common.data
-    return Objective(flow, objective.losses, objective.energy)
+    return Objective(flow, objective.losses, objective.energies)
 
 
 def _sum(grads: Sequence[Tensor]) -> Tensor:

@@ -16,6 +16,9 @@ from molifold.ensemble import Ensemble
 #: Coordinates up to this many bytes are kept on the device as one tensor; larger ones stay memory-mapped.
 IN_MEMORY = 2**30
 
+#: Validation looks at no more frames than this: enough for an error of a hundredth of the spread.
+VALIDATION_FRAMES = 8192
+
 
 def split(
     ensemble: Ensemble, *, fraction: float, seed: int
@@ -93,6 +96,34 @@ class Frames:
 
     def _tensor(self, array: ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device=self._device, dtype=self._dtype)
+
+
+class Part:
+    """What a training sees of one of its ensembles: frames to train on in batches, and held-out frames.
+
+    Args:
+        ensemble: conformations of one molecule.
+        validation, batch_size, seed: see ``fit``.
+        dtype, device: of the tensors.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        *,
+        validation: float,
+        batch_size: int,
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        training, held_out = split(ensemble, fraction=validation, seed=seed)
+        if len(held_out):
+            held_out = held_out[np.unique(np.linspace(0, len(held_out) - 1, VALIDATION_FRAMES).astype(int))]
+        self.name = ensemble.molecule.name
+        self.frames = Frames(ensemble, training, dtype=dtype, device=device)
+        self.held_out = Frames(ensemble, held_out, dtype=dtype, device=device)
+        self.shuffle = Shuffle(len(training), batch_size=batch_size, seed=seed)
 
 
 class Shuffle:

@@ -6,7 +6,7 @@ import atexit
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,15 +20,17 @@ from molifold.training.result import FitResult
 from molifold.training.schedule import Schedule, cosine
 from molifold.training.session import Session
 from molifold.training.settings import Settings
-from molifold.training.step import Weight
+from molifold.training.step import Weight, members
 from molifold.training.trainer import Trainer
+
+T = TypeVar("T")
 
 
 def fit(
     flow: nn.Module,
-    ensemble: Ensemble,
+    ensemble: Ensemble | Sequence[Ensemble],
     *,
-    energy: Energy | None = None,
+    energy: Energy | Sequence[Energy] | None = None,
     losses: Sequence[tuple[Weight, Loss]] | None = None,
     steps: int | None = None,
     epochs: int | None = None,
@@ -46,7 +48,7 @@ def fit(
     seed: int = 0,
     to: str | Path | Writer | None = None,
     recipe: Mapping[str, Any] | None = None,
-    reference: Ensemble | None = None,
+    reference: Ensemble | Sequence[Ensemble] | None = None,
     checkpoint_every: int | None = None,
     keep: int = 2,
     resume: bool = True,
@@ -63,10 +65,12 @@ def fit(
     """Train ``flow`` on ``ensemble``, and on ``energy`` where a loss asks for it.
 
     Args:
-        flow: a module with ``log_prob`` and ``sample`` (``interfaces.Density``); trained in place.
+        flow: a module with ``log_prob`` and ``sample`` (``interfaces.Density``); trained in place. For several
+            ensembles a ``ModuleList`` of as many, say the ``flows`` of a ``Family``, which share their weights.
         ensemble: conformations, nm. ``log_p`` and the columns ``weight`` (importance of a frame) and ``trajectory``
-            (which frames belong together) are used if present.
-        energy: reduced potential for losses that need one.
+            (which frames belong together) are used if present. Several ensembles (of different molecules) take turns:
+            every step sees a batch of one, and validation is their mean.
+        energy: reduced potential for losses that need one; one for every ensemble.
         losses: pairs of a weight (number, or function of the step) and a loss; default maximum likelihood.
         steps, epochs, max_seconds: when to end, at least one of them; the learning rate follows whichever ends first,
             so that it has annealed to its last value when the budget ends.
@@ -124,12 +128,15 @@ def fit(
     >>> abs(result.flow.mean.item() - float(x.mean())) < 0.1
     True
     """
-    if not (isinstance(flow, nn.Module) and isinstance(flow, Density)):
-        raise TypeError(f"flow: got {type(flow).__name__}, expected an nn.Module with log_prob and sample")
+    ensembles = _several(ensemble)
+    _check_flow(flow, len(ensembles))
+    energies = (None,) * len(ensembles) if energy is None else _several(energy)
+    if len(energies) != len(ensembles):
+        raise ValueError(f"energy: got {len(energies)}, expected one for each of the {len(ensembles)} ensembles")
     if epochs is not None:
         if not epochs > 0:
             raise ValueError(f"epochs: got {epochs!r}, expected a positive number")
-        per_epoch = max(1, round(len(ensemble) * (1 - validation)) // batch_size)
+        per_epoch = max(1, round(sum(map(len, ensembles)) * (1 - validation)) // batch_size)
         steps = min(steps or epochs * per_epoch, epochs * per_epoch)
     settings = Settings(
         steps=steps, max_seconds=max_seconds, batch_size=batch_size, learning_rate=learning_rate,
@@ -155,7 +162,7 @@ def fit(
         raise ValueError(f"batch_size: got {batch_size}, expected a multiple of the {fabric.world_size} processes")
     with preserved_randomness(), graceful_stop() as interrupted:
         trainer = Trainer(
-            fabric, flow, ensemble, energy=energy, losses=losses or _maximum_likelihood(), settings=settings,
+            fabric, flow, ensembles, energies=energies, losses=losses or _maximum_likelihood(), settings=settings,
             schedule=schedule or cosine(),
         )  # fmt: skip
         session = Session(
@@ -164,11 +171,27 @@ def fit(
         with session, closing(trainer):
             if to is not None:
                 session.open(
-                    to if isinstance(to, Writer) else Path(to), ensemble, recipe=recipe,
-                    reference=ensemble if reference is None else reference,
+                    to if isinstance(to, Writer) else Path(to), ensembles, recipe=recipe,
+                    references=ensembles if reference is None else _several(reference),
                     resume=resume, probes=probes, probe_every=probe_every, probe_budget=probe_budget,
                 )  # fmt: skip
             return session.run()
+
+
+def _several(given: T | Sequence[T]) -> tuple[T, ...]:
+    return tuple(given) if isinstance(given, list | tuple) else (given,)  # type: ignore[return-value]
+
+
+def _check_flow(flow: nn.Module, ensembles: int) -> None:
+    """Raises TypeError unless there is a density for every ensemble."""
+    found = members(flow)
+    wrong = [f for f in found if not (isinstance(f, nn.Module) and isinstance(f, Density))]
+    if wrong:
+        raise TypeError(f"flow: got {type(wrong[0]).__name__}, expected an nn.Module with log_prob and sample")
+    if len(found) != ensembles:
+        raise TypeError(
+            f"flow: got {len(found)} for {ensembles} ensembles, expected one for each; pass several as an nn.ModuleList"
+        )
 
 
 def _maximum_likelihood() -> list[tuple[Weight, Loss]]:

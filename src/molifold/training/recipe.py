@@ -105,7 +105,7 @@ class Recipe:
     ... }
     >>> Recipe(raw)
     Traceback (most recent call last):
-    molifold.training.arguments.RecipeError: recipe: flow.network: got 'graf', expected 'graph', 'attention' or 'mlp'
+    molifold.training.arguments.RecipeError: recipe: flow.network: got 'graf', expected 'graph', ... or 'mlp'
     recipe: training.stepz: unknown key; did you mean 'steps'? ...
     """
 

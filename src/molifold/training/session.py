@@ -106,7 +106,7 @@ class Session:
         best = trainer.best if self.settings.early_stopping is not None and reason != "stopped" else None
         load_into(trainer.flow, best or trainer.average.state_dict())
         trainer.flow.eval()
-        final = trainer.validate(trainer.flow) if len(trainer.held_out) else {}
+        final = trainer.validate(trainer.flow) if trainer.validates else {}
         if self.writer is not None:
             self.writer.event(now.step, "ended", reason)
             self.writer.close("stopped" if reason == "stopped" else "finished")
@@ -127,7 +127,7 @@ class Session:
 
     def _log(self, *, last: bool) -> None:
         trainer, settings, step = self.trainer, self.settings, self.trainer.progress.step
-        judged = len(trainer.held_out) > 0 and (last or step % settings.validate_every == 0)
+        judged = trainer.validates and (last or step % settings.validate_every == 0)
         row: dict[str, float] = {}
         if judged or last or step % settings.log_every == 0:
             row = trainer.row()
@@ -187,10 +187,10 @@ class Session:
     def open(
         self,
         to: Path | Writer,
-        ensemble: Ensemble,
+        ensembles: Sequence[Ensemble],
         *,
         recipe: Mapping[str, Any] | None,
-        reference: Ensemble,
+        references: Sequence[Ensemble],
         resume: bool,
         probes: Sequence[Probe],
         probe_every: int,
@@ -198,15 +198,17 @@ class Session:
     ) -> None:
         """Begin or resume the run ``to``, or take its writer over; every process must call it."""
         fabric, self.path = self.trainer.fabric, to.path if isinstance(to, Writer) else to
-        checkpoint = fabric.broadcast(self._open(to, ensemble, recipe, resume) if fabric.is_global_zero else None)
+        checkpoint = fabric.broadcast(self._open(to, ensembles, recipe, resume) if fabric.is_global_zero else None)
         if checkpoint is not None:
             self.trainer.restore(checkpoint)
         if self.writer is None:
             return
-        if "reference" not in self.writer.run.ensembles:
-            thinned(reference).save(self.writer.ensemble_path("reference"))
+        for k, reference in enumerate(references):
+            name = "reference" if k == 0 else f"reference-{k + 1}"
+            if name not in self.writer.run.ensembles:
+                thinned(reference).save(self.writer.ensemble_path(name))
         self._save()
-        rows = self.trainer.frames.take(np.arange(min(64, self.settings.batch_size)))[0]
+        rows = self.trainer.parts[0].frames.take(np.arange(min(64, self.settings.batch_size)))[0]
         self._watch = Watch(
             self.trainer.flow, self.writer, probes=probes, batch=rows, every=probe_every, log_every=1,
             budget=probe_budget,
@@ -215,13 +217,13 @@ class Session:
     def _open(
         self,
         to: Path | Writer,
-        ensemble: Ensemble,
+        ensembles: Sequence[Ensemble],
         recipe: Mapping[str, Any] | None,
         resume: bool,  # noqa: FBT001
     ) -> Path | None:
-        settings = {**asdict(self.settings), "data": fingerprint(ensemble)}
+        settings = {**asdict(self.settings), "data": " ".join(map(fingerprint, ensembles))}
         if not isinstance(to, Writer) and not (to / "run.json").exists():
-            to = Run.create(to, molecule=ensemble.molecule, recipe=recipe, seed=self.settings.seed)
+            to = Run.create(to, molecule=ensembles[0].molecule, recipe=recipe, seed=self.settings.seed)
         elif not isinstance(to, Writer) and not resume:
             raise FileExistsError(f"to: {to} holds a run already; pass resume=True to go on, or another directory")
         run = to.run if isinstance(to, Writer) else Run.open(to)

@@ -38,20 +38,28 @@ class _Once:
         return getattr(self._flow, name)
 
 
-class Objective(nn.Module):
-    """The weighted sum of losses as one module, so that distributed wrappers see a single forward per step."""
+def members(flow: nn.Module) -> tuple[nn.Module, ...]:
+    """The flows of a training: those of a ``ModuleList``, or the one that there is."""
+    return tuple(flow) if isinstance(flow, nn.ModuleList) else (flow,)
 
-    def __init__(self, flow: nn.Module, losses: Sequence[tuple[Weight, Loss]], energy: Energy | None) -> None:
+
+class Objective(nn.Module):
+    """The weighted sum of losses as one module, so that distributed wrappers see a single forward per step.
+
+    Args:
+        flow: what is trained; the flows of a ``ModuleList`` take turns, step by step.
+        losses: weights and losses.
+        energies: what losses may ask for, one for every flow (or None).
+    """
+
+    def __init__(
+        self, flow: nn.Module, losses: Sequence[tuple[Weight, Loss]], energies: Sequence[Energy | None]
+    ) -> None:
         super().__init__()
         self.flow = flow
         self.losses = tuple(losses)
-        # Hidden in a tuple: the energy's tensors are no weights of ours.
-        self._energy = (energy,)
-
-    @property
-    def energy(self) -> Energy | None:
-        """The energy that losses may ask for."""
-        return self._energy[0]
+        # A tuple hides them from torch: the energies' tensors are no weights of ours.
+        self.energies = tuple(energies)
 
     def forward(
         self, x: Tensor, log_p: Tensor | None, weights: Tensor | None, step: int, generator: Generator
@@ -59,13 +67,14 @@ class Objective(nn.Module):
         """The sum, and every term before weighting [losses] (nan where the weight is 0 and nothing was computed)."""
         batch = Batch(x, log_p=log_p, weights=weights, step=step)
         total, terms = x.new_zeros(()), []
-        flow = _Once(self.flow)
+        turn = (step - 1) % len(self.energies)
+        flow, energy = _Once(members(self.flow)[turn]), self.energies[turn]
         for weight, loss in self.losses:
             factor = float(weight(step)) if callable(weight) else float(weight)
             if factor == 0:
                 terms.append(x.new_full((), torch.nan))
                 continue
-            value = loss(flow, batch, self.energy, generator)  # type: ignore[arg-type]
+            value = loss(flow, batch, energy, generator)  # type: ignore[arg-type]
             total = total + factor * value
             terms.append(value.detach().to(total.dtype))
         return total, torch.stack(terms)

@@ -17,16 +17,24 @@ from molifold.interfaces import Energy, Loss
 from molifold.training.average import Average
 from molifold.training.checkpoint import load_into, read_state, read_weights, restore_optimizer, write_checkpoint
 from molifold.training.crew import Crew
-from molifold.training.data import Frames, Shuffle, split
+from molifold.training.data import Frames, Part
 from molifold.training.schedule import Schedule
 from molifold.training.settings import Settings
-from molifold.training.step import Objective, Outcome, TrainingError, Weight, bad_rows, loss_names, seed_step, update
+from molifold.training.step import (
+    Objective,
+    Outcome,
+    TrainingError,
+    Weight,
+    bad_rows,
+    loss_names,
+    members,
+    seed_step,
+    update,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Validation looks at no more frames than this: enough for an error of a hundredth of the spread.
-VALIDATION_FRAMES = 8192
 #: Blocks of neighbouring frames for the standard error of the validation loss.
 ERROR_BLOCKS = 10
 #: The guard counts bad batches over this many steps.
@@ -50,25 +58,28 @@ class Progress:
 
 
 class Trainer:
-    """One training: data, modules, optimiser and progress. ``fit`` drives it."""
+    """One training: data, modules, optimiser and progress. ``fit`` drives it.
+
+    Several ensembles take turns, step by step, each with its own flow of the ``ModuleList`` ``flow``.
+    """
 
     def __init__(
         self,
         fabric: Fabric,
         flow: nn.Module,
-        ensemble: Ensemble,
+        ensembles: Sequence[Ensemble],
         *,
-        energy: Energy | None,
+        energies: Sequence[Energy | None],
         losses: Sequence[tuple[Weight, Loss]],
         settings: Settings,
         schedule: Schedule,
     ) -> None:
         self.fabric, self.flow, self.settings, self.schedule = fabric, flow, settings, schedule
-        self.energy = fabric.to_device(energy) if isinstance(energy, nn.Module) else energy
+        self.energies = [fabric.to_device(e) if isinstance(e, nn.Module) else e for e in energies]
         self.progress = Progress()
         self.names = loss_names(losses)
         self.generator = Generator(device=fabric.device)
-        objective = Objective(flow, losses, self.energy)
+        objective = Objective(flow, losses, self.energies)
         self.objective = fabric.setup_module(objective)
         self._crew = Crew(objective, settings.threads) if settings.threads > 1 else None
         self.optimizer: torch.optim.Optimizer = fabric.setup_optimizers(_adamw(flow, settings))  # type: ignore[assignment]
@@ -77,13 +88,13 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
 
         dtype = next(flow.parameters()).dtype
-        training, held_out = split(ensemble, fraction=settings.validation, seed=settings.seed)
-        thin = (
-            np.unique(np.linspace(0, len(held_out) - 1, VALIDATION_FRAMES).astype(int)) if len(held_out) else held_out
-        )
-        self.frames = Frames(ensemble, training, dtype=dtype, device=fabric.device)
-        self.held_out = Frames(ensemble, held_out[thin], dtype=dtype, device=fabric.device)
-        self.shuffle = Shuffle(len(training), batch_size=settings.batch_size, seed=settings.seed)
+        self.parts = [
+            Part(
+                ensemble, validation=settings.validation, batch_size=settings.batch_size, seed=settings.seed,
+                dtype=dtype, device=fabric.device,
+            )
+            for ensemble in ensembles
+        ]  # fmt: skip
         self._since = time.monotonic()
 
     # ------------------------------------------------------------------ time
@@ -109,6 +120,21 @@ class Trainer:
 
     # ------------------------------------------------------------------ the step
 
+    @property
+    def turn(self) -> int:
+        """Number of the ensemble whose turn it is."""
+        return (self.progress.step - 1) % len(self.parts)
+
+    @property
+    def part(self) -> Part:
+        """The ensemble whose turn it is."""
+        return self.parts[self.turn]
+
+    def _rows(self) -> np.ndarray:
+        """Rows of the step's batch that belong to this process."""
+        rows = self.part.shuffle((self.progress.step - 1) // len(self.parts) + 1)
+        return rows[self.fabric.global_rank :: self.fabric.world_size]
+
     def learning_rate(self, spent: float) -> float:
         """The rate of the next step."""
         # Half a step ahead, so that the first step of a warm-up does something and the last one is not zero.
@@ -122,8 +148,7 @@ class Trainer:
         rate = self.learning_rate(spent)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        rows = self.shuffle(now.step)[fabric.global_rank :: fabric.world_size]
-        x, log_p, weights = self.frames.take(rows)
+        x, log_p, weights = self.part.frames.take(self._rows())
         seed_step(settings.seed, now.step, fabric.global_rank, self.generator)
         inputs = x, log_p, weights, now.step, self.generator
         outcome = update(
@@ -158,10 +183,10 @@ class Trainer:
         Raises:
             TrainingError: after too many bad batches.
         """
-        now, fabric = self.progress, self.fabric
-        rows = self.shuffle(now.step)[fabric.global_rank :: fabric.world_size]
-        batch = self.frames.indices[rows].tolist()
-        frames = [batch[i] for i in bad_rows(self.flow, self.frames.take(rows)[0], self.energy)]
+        now, rows, frames_of = self.progress, self._rows(), self.part.frames
+        batch = frames_of.indices[rows].tolist()
+        flow, energy = members(self.flow)[self.turn], self.energies[self.turn]
+        frames = [batch[i] for i in bad_rows(flow, frames_of.take(rows)[0], energy)]
         now.skipped += 1
         now.recent_bad = [s for s in now.recent_bad if s > now.step - BAD_WINDOW] + [now.step]
         if len(now.recent_bad) > self.settings.max_bad_batches:
@@ -192,23 +217,40 @@ class Trainer:
 
     # ------------------------------------------------------------------ validation
 
+    @property
+    def validates(self) -> bool:
+        """Whether frames are held out."""
+        return len(self.parts[0].held_out) > 0
+
     @torch.no_grad()
     def validate(self, flow: nn.Module) -> dict[str, float]:
-        """Mean negative log-likelihood of the held-out frames, its error, and what log_p tells of the weights."""
-        log_q = self._held_out_log_q(flow)
+        """Mean negative log-likelihood of the held-out frames, its error, and what log_p tells of the weights.
+
+        Of several ensembles the mean, and the likelihood of each under its molecule's name.
+        """
+        rows = [self._judged(f, part.held_out) for f, part in zip(members(flow), self.parts, strict=True)]
+        if len(rows) == 1:
+            return rows[0]
+        row = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if all(k in r for r in rows)}
+        row["validation_error"] = float(np.linalg.norm([r["validation_error"] for r in rows]) / len(rows))
+        return row | {
+            f"validation_nll/{part.name}": r["validation_nll"] for part, r in zip(self.parts, rows, strict=True)
+        }
+
+    def _judged(self, flow: nn.Module, held_out: Frames) -> dict[str, float]:
+        log_q = self._log_q(flow, held_out)
         nll = -log_q
-        if self.held_out.weights is not None:
-            nll = nll * self.held_out.weights.double().cpu().numpy()
+        if held_out.weights is not None:
+            nll = nll * held_out.weights.double().cpu().numpy()
         blocks = np.array([b.mean() for b in np.array_split(nll, min(ERROR_BLOCKS, len(nll)))])
         error = blocks.std(ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else np.nan
         row = {"validation_nll": float(nll.mean()), "validation_error": float(error)}
-        if self.held_out.log_p is not None:
-            log_w = self.held_out.log_p.double().cpu().numpy() - log_q
-            row["validation_ess"] = _ess_from_target(log_w)
+        if held_out.log_p is not None:
+            row["validation_ess"] = _ess_from_target(held_out.log_p.double().cpu().numpy() - log_q)
         return row
 
-    def _held_out_log_q(self, flow: nn.Module) -> np.ndarray:
-        fabric, n = self.fabric, len(self.held_out)
+    def _log_q(self, flow: nn.Module, held_out: Frames) -> np.ndarray:
+        fabric, n = self.fabric, len(held_out)
         mode = flow.training
         flow.eval()
         out = torch.zeros(n, dtype=torch.float64, device=fabric.device)
@@ -216,7 +258,7 @@ class Trainer:
         size = max(1, self.settings.batch_size // fabric.world_size)
         for rows in np.array_split(mine, max(1, -(-len(mine) // size))):
             with fabric.autocast():
-                log_q = flow.log_prob(self.held_out.take(rows)[0])  # type: ignore[operator]
+                log_q = flow.log_prob(held_out.take(rows)[0])  # type: ignore[operator]
             out[torch.from_numpy(rows).to(fabric.device)] = log_q.double()
         flow.train(mode)
         if fabric.world_size > 1:
