@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +31,19 @@ def cpu_seconds(cases: Mapping[str, Callable[[], object]], *, repeats: int = 9) 
             if repeat:  # the first round warms up
                 times[name].append(time.process_time() - start)
     return {name: median(values) for name, values in times.items()}
+
+
+@torch.no_grad()
+def negative_log_likelihood(flow: Any, x: np.ndarray) -> np.ndarray:
+    """Of every frame, [frames]."""
+    flow.eval()
+    return -torch.cat([flow.log_prob(part) for part in torch.as_tensor(np.array(x)).split(512)]).double().numpy()
+
+
+def with_error(values: np.ndarray, *, digits: int = 3, blocks: int = 10) -> str:
+    """Mean and its standard error over blocks of neighbouring frames."""
+    means = [block.mean() for block in np.array_split(values, blocks)]
+    return f"{values.mean():.{digits}f} +- {np.std(means, ddof=1) / blocks**0.5:.{digits}f}"
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
