@@ -1,11 +1,11 @@
 """GAT on Cora: test accuracy of the paper's transductive experiment, ten seeds.
 
-Data are the eight files ``ind.cora.*`` of Planetoid (Yang et al., 2016, arXiv 1603.08861); molifold does not ship them::
+Data are the eight files ``ind.cora.*`` of Planetoid (Yang et al., 2016, arXiv 1603.08861); molifold ships none::
 
     python benchmarks/gat_cora.py path/to/planetoid --json benchmarks/results/gat_cora.json
 
 Everything is as in the paper and its code: 8 heads of 8 channels, then one head; dropout 0.6; L2 0.0005 (on weights,
-not biases); Adam 0.005; rows of the features sum to one; training ends when neither the loss nor the accuracy of the 500
+not biases); Adam 0.005; rows of the features sum to one; training ends when neither loss nor accuracy of the 500
 validation nodes has improved for 100 epochs, and the weights kept are those where both were best last.
 """
 
