@@ -63,6 +63,15 @@ def rotatable_torsions(molecule: Molecule) -> dict[str, Quadruple]:
     return found
 
 
+def ring_bonds(molecule: Molecule) -> frozenset[tuple[int, int]]:
+    """Bonds that lie in a ring: without one of them its atoms would still be connected.
+
+    >>> sorted(ring_bonds(Molecule(elements=("C",) * 4, bonds=((0, 1), (0, 2), (1, 2), (2, 3)))))
+    [(0, 1), (0, 2), (1, 2)]
+    """
+    return frozenset(bond for bond in molecule.bonds if _in_ring(molecule, bond))
+
+
 def chiral_centres(molecule: Molecule) -> Int[ndarray, "centres 4"]:
     """Atoms with four different groups, each followed by three of its neighbours.
 

@@ -15,7 +15,7 @@ from molifold.transforms.zmatrix import ZMatrix
 def stiff_masks(
     tree: ZMatrix, *, atoms: Sequence[int], kinds: Int[ndarray, " size"], circle: Bool[ndarray, " size"], count: int
 ) -> list[Bool[ndarray, " size"]]:
-    """``count`` masks over the stiff coordinates (bonds, angles, phases), cycling through complementary halves.
+    """``count`` masks over the stiff coordinates (bonds, angles, phases, rings), cycling through complementary halves.
 
     The halves separate what interacts most: angles from bonds and phases (of the same atom), siblings from each other
     (the three hydrogens of a methyl group), and parents from children.
@@ -23,7 +23,7 @@ def stiff_masks(
     Args:
         tree: the z-matrix.
         atoms: atom that carries each coordinate.
-        kinds: 0 bond, 1 angle, 2 phase of each coordinate.
+        kinds: 0 bond, 1 angle, 2 phase or torsion in a ring of each coordinate.
         circle: True for rotations, which no mask contains.
         count: number of masks.
     """

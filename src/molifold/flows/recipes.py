@@ -34,7 +34,7 @@ GraphNetwork = Callable[..., nn.Module]
 REACH, SPACING = 1.5, 0.05
 
 #: Kinds of coordinates, in the order of the blocks of ``InternalCoordinates``.
-KIND = {"bonds": 0, "angles": 1, "phases": 2, "rotations": 3}
+KIND = {"bonds": 0, "angles": 1, "rings": 2, "phases": 2, "rotations": 3}
 
 
 def graph_spline_coupling(

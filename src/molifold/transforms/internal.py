@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,10 +25,11 @@ def _cross(a: Float[Tensor, "n 3 batch"], b: Float[Tensor, "n 3 batch"]) -> Floa
 
 
 class InternalCoordinates(Transform):
-    """Cartesian coordinates <-> bonds (nm), angles (radians), rotations and phases (radians) of a z-matrix.
+    """Cartesian coordinates <-> bonds (nm), angles (radians), rotations, rings and phases (radians) of a z-matrix.
 
-    ``forward`` maps ``[batch, atoms, 3]`` to ``[batch, 3 atoms - 6]``, ordered bonds, angles, rotations, phases;
-    ``inverse`` places the molecule in a standard frame (root bond on z, first branch in the xz plane).
+    ``forward`` maps ``[batch, atoms, 3]`` to ``[batch, 3 atoms - 6]``, ordered bonds, angles, rotations, rings (proper
+    torsions about bonds that lie in rings: they do not turn freely), phases; ``inverse`` places the molecule in a
+    standard frame (root bond on z, first branch in the xz plane).
 
     Both spaces have 3N - 6 degrees of freedom. The Cartesian measure is that of 3N space divided by rigid motions,
 
@@ -80,19 +82,21 @@ class InternalCoordinates(Transform):
         self.tree = tree = tree if tree is not None else zmatrix(molecule)
         self.molecule = molecule
         n = molecule.n_atoms
-        rotations = int(tree.is_rotation.sum())
+        proper, rings = int(tree.is_rotation.sum()), int(tree.in_ring.sum())
         self.domain = Space((Block("atoms", 3 * n, "real"),), dof=3 * n - 6)
         blocks = (
             Block("bonds", n - 1, "positive"),
             Block("angles", n - 2, "positive"),
-            Block("rotations", rotations, "circle"),
-            Block("phases", n - 3 - rotations, "circle"),
+            Block("rotations", proper - rings, "circle"),
+            Block("rings", rings, "circle"),
+            Block("phases", n - 3 - proper, "circle"),
         )
         self.codomain = Space(tuple(b for b in blocks if b.size))
         a0, a1 = tree.root
         row = {atom: i for i, atom in enumerate(tree.order)}
-        turning = tuple(a for a, r in zip(tree.torsions, tree.is_rotation, strict=True) if r)
-        stiff = tuple(a for a, r in zip(tree.torsions, tree.is_rotation, strict=True) if not r)
+        torsions = np.array(tree.torsions, dtype=int)
+        turning = (*torsions[tree.is_rotation & ~tree.in_ring].tolist(), *torsions[tree.in_ring].tolist())
+        stiff = tuple(torsions[~tree.is_rotation].tolist())
         #: Atom that carries each coordinate, in the order of the output.
         self.atoms: tuple[int, ...] = (*tree.order, *tree.angles, *turning, *stiff)
         # Forward: unit bond vectors u1 (own), u2 (parent's, pointing to the parent), u3 (grandparent's).
@@ -146,7 +150,7 @@ class InternalCoordinates(Transform):
         )
 
     def forward(self, x: Float[Tensor, "batch atoms 3"]) -> tuple[Float[Tensor, "batch size"], Float[Tensor, " batch"]]:
-        """Measure bonds, angles, rotations and phases."""
+        """Measure bonds, angles, rotations, rings and phases."""
         if x.ndim != 3 or x.shape[1:] != (self.molecule.n_atoms, 3):
             raise ValueError(
                 f"x: got shape {tuple(x.shape)}, expected [batch, {self.molecule.n_atoms}, 3] for {self.molecule!r}"

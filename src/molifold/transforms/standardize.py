@@ -17,6 +17,8 @@ from molifold.transforms.transform import Transform
 
 #: Phases that spread more than this (circular standard deviation, radians) are treated as rotations.
 STIFF = 0.5
+#: Torsions in rings that leave no arc this wide (radians) free are treated as rotations.
+GAP = math.pi / 2
 
 
 class Standardize(Transform):
@@ -24,13 +26,17 @@ class Standardize(Transform):
 
     Fixed by a reference ensemble, nothing is trained:
 
-    1. bonds, angles and stiff phases: z = L^-1 (y - mean), L the Cholesky factor of their covariance. Row i is what
-       is left of coordinate i when the earlier ones have predicted it linearly, so every z still belongs to its atom.
-    2. rotations (and phases that are not stiff): a smooth circular spline that makes the marginal uniform, with a
-       floor of ``floor`` of uniform density, so that no torsion angle is impossible.
+    1. bonds, angles, torsions in rings and stiff phases: z = L^-1 (y - mean), L the Cholesky factor of their
+       covariance. Row i is what is left of coordinate i when the earlier ones have predicted it linearly, so every z
+       still belongs to its atom, and what closes a ring to first order is kept. A torsion in a ring may have several
+       wells (the chairs of cyclohexane), so its circle is first opened where the reference has its widest gap, to the
+       real line y = 2 tan((tau - centre) / 2): exact, and nearly tau itself.
+    2. rotations (and phases that are not stiff, and torsions of rings so large that they leave no gap of ``GAP``): a
+       smooth circular spline that makes the marginal uniform, with a floor of ``floor`` of uniform density, so that no
+       torsion angle is impossible.
 
     Args:
-        space: codomain of ``InternalCoordinates``: blocks bonds, angles, rotations, phases.
+        space: codomain of ``InternalCoordinates``: blocks bonds, angles, rotations, rings, phases.
         reference: [frames, size] internal coordinates.
         bins: knots of the circular splines.
         floor: share of uniform density mixed into every rotation's marginal.
@@ -43,6 +49,7 @@ class Standardize(Transform):
     _restore: Tensor
     center: Tensor
     wraps: Tensor
+    _opened: Tensor
     whiten: Tensor
     widths: Tensor
     slopes: Tensor
@@ -61,12 +68,15 @@ class Standardize(Transform):
         circle = space.has("circle")
         resultant = np.exp(1j * np.where(circle, y, 0.0)).mean(0)
         spread = np.sqrt(-2 * np.log(np.clip(np.abs(resultant), 1e-12, 1.0)))
-        rotations = np.zeros(space.size, dtype=bool)
-        if any(b.name == "rotations" for b in space.blocks):
-            rotations[space.slice("rotations")] = True
-        turning = rotations | (circle & (spread > STIFF))
+        names = np.array([b.name for b in space.blocks for _ in range(b.size)])
+        centre, gap = _widest_gap(y[:, names == "rings"])
+        opened = names == "rings"
+        opened[opened] = gap > GAP
+        turning = ~opened & circle & ((names != "phases") | (spread > STIFF))
         center = np.where(circle, np.angle(resultant), 0.0)
+        center[opened] = centre[gap > GAP]
         y = np.where(circle, geometry.wrap(y - center), y)
+        y[:, opened] = 2 * np.tan(y[:, opened] / 2)
         mean = np.where(circle, 0.0, y.mean(0))
         reals = y[:, ~turning] - mean[~turning]
         # A touch of the diagonal: exact symmetries of the reference would make the covariance singular.
@@ -83,6 +93,8 @@ class Standardize(Transform):
         self._buffer("_restore", np.argsort(self.source), torch.long)
         self._buffer("center", (center + mean)[self.source][:, None])
         self._buffer("wraps", circle[self.source][:, None], torch.bool)
+        self.register_buffer("_opened", torch.tensor(opened[~turning])[:, None], persistent=False)
+        self._opens = bool(opened.any())
         self._buffer("whiten", whiten)
         self._buffer("widths", widths[:, :, None])
         self._buffer("slopes", slopes[:, :, None])
@@ -95,8 +107,12 @@ class Standardize(Transform):
         """Standardise."""
         c = x.T[self._source] - self.center
         c = torch.where(self.wraps, wrap(c), c)
-        z = self.whiten @ c[: self._reals]
-        log_det = self.whiten.diagonal().log().sum().expand(x.shape[0])
+        reals, log_det = c[: self._reals], self.whiten.diagonal().log().sum().expand(x.shape[0])
+        if self._opens:
+            line = 2 * torch.tan(reals / 2)
+            log_det = log_det + self._log_opening(line)
+            reals = torch.where(self._opened, line, reals)
+        z = self.whiten @ reals
         if self._reals == len(c):
             return z.T, log_det
         turned, log_slope = self._turn(c[self._reals :], inverse=False)
@@ -105,8 +121,12 @@ class Standardize(Transform):
     def inverse(self, y: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:
         """Undo."""
         c = y.T
-        parts = [torch.linalg.solve_triangular(self.whiten, c[: self._reals], upper=False)]
+        reals = torch.linalg.solve_triangular(self.whiten, c[: self._reals], upper=False)
         log_det = -self.whiten.diagonal().log().sum().expand(y.shape[0])
+        if self._opens:
+            log_det = log_det - self._log_opening(reals)
+            reals = torch.where(self._opened, 2 * torch.atan(reals / 2), reals)
+        parts = [reals]
         if self._reals < len(c):
             turned, log_slope = self._turn(c[self._reals :], inverse=True)
             parts.append(turned)
@@ -118,12 +138,35 @@ class Standardize(Transform):
     def __repr__(self) -> str:
         return f"Standardize({self.codomain!r})"
 
+    def _log_opening(self, line: Tensor) -> Tensor:
+        """Log |d line / d angle| of the opened circles."""
+        return torch.where(self._opened, torch.log1p(line.square() / 4), 0.0).sum(0)
+
     def _turn(self, angle: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         shape = -1, *angle.shape
         widths, slopes = self.widths.expand(shape), self.slopes.expand(shape)
         heights = torch.full_like(widths, 1 / len(widths))
         out, log_slope = rational_quadratic(unit(angle), widths, heights, slopes, inverse=inverse)
         return (out - 0.5) * (2 * math.pi), log_slope.sum(0)
+
+
+def _widest_gap(angles: Float[np.ndarray, "frames n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Centres and widths: of the widest arcs without a frame, the widths; where to open circles there, the centres.
+
+    A centre is where the mean of 2 tan((angle - centre) / 2) is zero; that it crosses once without leaving the gap.
+    """
+    from scipy.optimize import brentq
+
+    ordered = np.sort(angles, axis=0)
+    steps = np.diff(ordered, axis=0, append=ordered[:1] + 2 * np.pi)
+    widest, columns = steps.argmax(0), np.arange(angles.shape[1])
+    gap = steps[widest, columns]
+    opposite = ordered[widest, columns] + gap / 2 - np.pi
+    centre = np.empty(len(columns))
+    for i in columns:
+        angle, reach = geometry.wrap(angles[:, i] - opposite[i]), gap[i] / 2 * (1 - 1e-6)
+        centre[i] = opposite[i] + brentq(lambda c, a=angle: np.tan((a - c) / 2).mean(), -reach, reach)
+    return geometry.wrap(centre), gap
 
 
 def _uniformising_splines(

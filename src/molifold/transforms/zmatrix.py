@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from molifold.molecule import Molecule
-from molifold.topology import backbone_torsions
+from molifold.topology import backbone_torsions, ring_bonds
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class ZMatrix:
     the parent's own parent (the atoms of the root bond are each other's parents), and its torsion about the bond
     between those two. The first child of an atom carries the *proper* torsion of that bond, a rotation; its siblings
     carry their *phase*, the difference to the first child's torsion, which hardly moves (near +-120 or 180 degrees)
-    and holds the chirality. So a methyl group has one rotation and two stiff phases.
+    and holds the chirality. So a methyl group has one rotation and two stiff phases. A proper torsion about a bond of a
+    ring does not turn freely either: it would open the ring.
 
     Attributes:
         root: the root bond (a, b).
@@ -54,6 +55,13 @@ class ZMatrix:
         """[torsions] True for proper torsions, False for phases."""
         return np.array([self.first[a] == a for a in self.torsions], dtype=bool)
 
+    @cached_property
+    def in_ring(self) -> ndarray:
+        """[torsions] True for proper torsions about a bond that lies in a ring."""
+        rings = ring_bonds(self.molecule)
+        about = [(self.parent[a], self.parent[self.parent[a]]) for a in self.torsions]
+        return self.is_rotation & np.array([(min(b), max(b)) in rings for b in about], dtype=bool)
+
     def quadruple(self, atom: int) -> tuple[int, int, int, int]:
         """The four atoms whose torsion ``atom`` carries; for a phase the last is its first sibling.
 
@@ -78,10 +86,10 @@ class ZMatrix:
             yield tuple(a for a in self.order if self.level[a] == depth)
 
     def __repr__(self) -> str:
-        rotations = int(self.is_rotation.sum())
+        proper, rings = int(self.is_rotation.sum()), int(self.in_ring.sum())
         return (
             f"ZMatrix({self.molecule.name!r}: {self.molecule.n_atoms} atoms, {max(self.level)} levels, "
-            f"{rotations} rotations, {len(self.torsions) - rotations} phases)"
+            f"{proper - rings} rotations, {f'{rings} in rings, ' if rings else ''}{len(self.torsions) - proper} phases)"
         )
 
 
@@ -89,7 +97,8 @@ def zmatrix(molecule: Molecule) -> ZMatrix:
     """Choose a z-matrix for a connected molecule; rings are cut at the bond farthest from the root.
 
     The root is the bond in the middle of the molecule, so that the tree is shallow (few sequential steps). First
-    children are those on a peptide's backbone, then those with the largest branch: phi, psi and omega are rotations.
+    children are those on a peptide's backbone (phi, psi and omega are rotations), then those along a ring (whose
+    torsions are the ring's own), then those with the largest branch.
 
     Raises:
         ValueError: if the molecule is not connected or has fewer than three atoms.
@@ -109,7 +118,9 @@ def zmatrix(molecule: Molecule) -> ZMatrix:
     parent, level = _spanning_tree(molecule, root)
     size = _branch_sizes(parent, level, root)
     backbone = {int(a) for found in backbone_torsions(molecule).values() for a in found.ravel()}
-    rank = [(a not in backbone, -size[a], -molecule.masses[a], a) for a in range(molecule.n_atoms)]
+    rings = ring_bonds(molecule)
+    ringed = [(min(a, p), max(a, p)) in rings for a, p in enumerate(parent)]
+    rank = [(a not in backbone, not ringed[a], -size[a], -molecule.masses[a], a) for a in range(molecule.n_atoms)]
     children = {
         p: sorted((a for a in range(molecule.n_atoms) if parent[a] == p and a not in root), key=rank.__getitem__)
         for p in range(molecule.n_atoms)
