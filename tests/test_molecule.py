@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import mdtraj
@@ -209,7 +208,7 @@ def test_bonds_of_unknown_residues_come_from_distances(tmp_path):
         for i, (n, e) in enumerate(zip(ethanol.atom_names, ethanol.elements, strict=True))
     ]
     lines += [pdb_line(20, "NA", "NA", 2, x[2] + np.array([0, 0, 2.3]), element="NA", record="HETATM")]
-    (tmp_path / "ligand.pdb").write_text("".join(lines))
+    (tmp_path / "ligand.pdb").write_text("".join([*lines, "END\n"]))
     found = Molecule.from_pdb(tmp_path / "ligand.pdb")
     assert found.bonds == ethanol.bonds  # and the ion stays alone, 2.3 angstrom from the oxygen
     assert found.elements == (*ethanol.elements, "Na")
@@ -226,44 +225,6 @@ def smiles_with_coordinates(smiles):
 
     molecule, x = structure(smiles=smiles)
     return molecule, x[0] * 10
-
-
-def test_first_model_and_first_alternate_location_are_taken_with_a_warning(tmp_path):
-    from molifold.data import structure
-
-    oxygen = pdb_line(1, "O", "HOH", 1, (0, 0, 0), element="O")
-    near = pdb_line(2, "H1", "HOH", 1, (0.96, 0, 0), element="H", alternate="A")
-    far = pdb_line(3, "H1", "HOH", 1, (0, 0.96, 0), element="H", alternate="B")
-    last = pdb_line(4, "H2", "HOH", 1, (-0.24, -0.93, 0), element="H")
-    (tmp_path / "alt.pdb").write_text(oxygen + near + far + last)
-    with pytest.warns(UserWarning, match=r"alt.pdb: 1 atoms at several places; took the first of each"):
-        molecule, x = structure(tmp_path / "alt.pdb")
-    assert molecule.n_atoms == 3
-    assert x[0, 1].tolist() == pytest.approx([0.096, 0, 0])
-    two = [pdb_line(1, "O", "HOH", 1, (k, 0, 0), element="O") + last for k in (1, 2)]
-    (tmp_path / "nmr.pdb").write_text("".join(f"MODEL     {k + 1:4d}\n{two[k]}ENDMDL\n" for k in (0, 1)))
-    with pytest.warns(UserWarning, match=r"nmr.pdb: 2 models; took the first"):
-        _, x = structure(tmp_path / "nmr.pdb")
-    assert x[0, 0, 0] == pytest.approx(0.1)
-
-
-def test_files_that_are_none(tmp_path):
-    (tmp_path / "empty.pdb").write_text("\n")
-    (tmp_path / "header.pdb").write_text("REMARK nothing\nEND\n")
-    (tmp_path / "text.cif").write_text("this is not a cif file")
-    (tmp_path / "unknown.pdb").write_text(pdb_line(1, "QQ", "LIG", 1, (0, 0, 0)))
-    cases = {
-        "missing.pdb": (FileNotFoundError, "path: no file .*missing.pdb"),
-        "empty.pdb": (ValueError, "path: .*empty.pdb is empty"),
-        "header.pdb": (ValueError, "path: .*header.pdb (holds no atoms|cannot be read)"),
-        "text.cif": (ValueError, "path: .*text.cif cannot be read"),
-        "unknown.pdb": (ValueError, "atom 'QQ' of residue 'LIG' has no known chemical element"),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for name, (kind, message) in cases.items():
-            with pytest.raises(kind, match=message):
-                Molecule.from_pdb(tmp_path / name)
 
 
 def test_mdtraj_and_openmm_read_the_same_file_alike():

@@ -153,20 +153,25 @@ class Molecule:
         return tuple(found)
 
     @classmethod
-    def from_pdb(cls, path: str | Path) -> Molecule:
+    def from_pdb(cls, path: str | Path, *, alternate: str | None = None) -> Molecule:
         """The molecule of a PDB or mmCIF file, with all its atoms (``data.structure`` gives the coordinates as well).
 
         Bonds come from residue templates and CONECT records; atoms that get none there are joined by distance.
-        Of several models, and of alternate locations of an atom, the first is taken; a warning says so (in mmCIF
-        files, of models only).
+        Of several models the first is taken; a warning says so, and likewise if the file may be cut short.
+
+        Args:
+            path: the file.
+            alternate: which place to take ("A", "B", ...) of atoms that have several; by default the first of each,
+                and a warning says which.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is empty or cannot be read, or an atom has no known element.
+            ValueError: if it is empty, cut short or cannot be read, has a coordinate that is not finite, no place of
+                the label ``alternate``, or an atom without known element.
         """
-        from molifold.perception import read_pdb
+        from molifold.pdb import read_pdb
 
-        return cls(**read_pdb(path)[0], name=Path(path).stem)
+        return cls(**read_pdb(path, alternate=alternate)[0], name=Path(path).stem)
 
     @classmethod
     def from_smiles(cls, smiles: str) -> Molecule:

@@ -1,11 +1,10 @@
-"""Molecules from what other programs know, and back: topologies of OpenMM, mdtraj and RDKit, files, missing bonds.
+"""Molecules from what other programs know, and back: topologies of OpenMM, mdtraj and RDKit, missing bonds.
 
 ``Molecule`` is the public door; these functions do the work of its constructors.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -142,33 +141,6 @@ def mdtraj_topology(molecule: Molecule) -> mdtraj.Topology:
     return topology
 
 
-def read_pdb(path: str | Path) -> tuple[Fields, Float[ndarray, "1 atoms 3"]]:
-    """Fields of a Molecule and coordinates (nm) of a PDB or mmCIF file; see ``Molecule.from_pdb``."""
-    from openmm import app, unit
-
-    path = existing(path, expected="a PDB or mmCIF file")
-    if not path.read_text(errors="replace").strip():
-        raise ValueError(f"path: {path} is empty, expected a PDB or mmCIF file")
-    reader = app.PDBxFile if path.suffix.lower() in (".cif", ".mmcif", ".pdbx") else app.PDBFile
-    try:
-        with warnings.catch_warnings(), path.open(errors="replace") as lines:
-            warnings.simplefilter("ignore")  # remarks on record order; nothing that changes the result
-            file = reader(lines)
-    except Exception as error:  # the parsers raise whatever their line of text leads to
-        raise ValueError(f"path: {path} cannot be read as a PDB or mmCIF file: {error!r}") from error
-    if file.topology.getNumAtoms() == 0:
-        raise ValueError(f"path: {path} holds no atoms, expected ATOM or HETATM records")
-    x = np.array(file.getPositions(asNumpy=True).value_in_unit(unit.nanometer), dtype=np.float64)[None]
-    models, alternates = file.getNumFrames(), _alternate_locations(path)
-    if models > 1:
-        warnings.warn(f"{path.name}: {models} models; took the first (data.load reads all)", stacklevel=3)
-    if alternates:
-        warnings.warn(f"{path.name}: {alternates} atoms at several places; took the first of each", stacklevel=3)
-    fields = openmm_fields(file.topology)
-    bonds = complete_bonds(fields["elements"], fields["bonds"], x=x[0], residues=fields["residue_ids"])
-    return {**fields, "bonds": bonds}, x
-
-
 def complete_bonds(
     elements: Sequence[str],
     bonds: Bonds,
@@ -239,15 +211,6 @@ def _residues(molecule: Molecule) -> Iterator[tuple[bool, str, int, list[int]]]:
     for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
         name, number, part = keys[start]
         yield start == 0 or part != keys[start - 1][2], name, number, list(range(start, end))
-
-
-def _alternate_locations(path: Path) -> int:
-    """Number of atoms that a PDB file lists at more than one place."""
-    if path.suffix.lower() not in (".pdb", ".ent"):
-        return 0
-    lines = path.read_text(errors="replace").split("ENDMDL")[0].splitlines()
-    marked = [(s[12:16], s[21:27]) for s in lines if s.startswith(("ATOM", "HETATM")) and s[16:17].strip()]
-    return len(marked) - len(set(marked))
 
 
 def _symbol(symbol: str | None, atom: str, residue: str) -> str:

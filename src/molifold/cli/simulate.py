@@ -26,6 +26,9 @@ def command(
     *,
     to: Annotated[Path, typer.Option(help="The ensemble store to write.")],
     sequence: Annotated[str | None, typer.Option(help="Amino acids instead of SYSTEM, capped: AAA.")] = None,
+    alternate: Annotated[
+        str | None, typer.Option(help="Of atoms at several places in the file: A, B, ...  [default: the first of each]")
+    ] = None,
     force_field: Annotated[
         list[str] | None, typer.Option(help="OpenMM XML file; repeat for several.  [default: AMBER99SB-ILDN + OBC]")
     ] = None,
@@ -67,6 +70,7 @@ def command(
     found = find_system(
         system,
         sequence=sequence,
+        alternate=alternate,
         force_field=force_field or FORCE_FIELD,
         prmtop=prmtop,
         solvent=None if solvent == "none" else solvent,

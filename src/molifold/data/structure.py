@@ -12,8 +12,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from molifold.molecule import Molecule
+from molifold.pdb import MMCIF, PDB, read_pdb
 from molifold.peptide import by_residue, double_bonds, handedness
-from molifold.perception import complete_bonds, existing, read_pdb, read_smiles
+from molifold.perception import complete_bonds, existing, read_smiles
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -30,22 +31,26 @@ def structure(
     smiles: str | None = None,
     sequence: str | None = None,
     caps: bool = True,
+    alternate: str | None = None,
     seed: int = 0,
 ) -> Structure:
     """A molecule and one conformation, [1, atoms, 3] in nm; name exactly one of the three sources.
 
     Args:
-        path: PDB or mmCIF (first model, first alternate location), SDF, MOL, MOL2 or XYZ file, as it stands.
+        path: PDB or mmCIF (first model), SDF, MOL, MOL2 or XYZ file, as it stands.
         smiles: SMILES string; the conformation is RDKit's (ETKDGv3, relaxed with MMFF94 without
             electrostatics).
         sequence: one-letter amino-acid codes, see ``Molecule.from_sequence``; an extended strand of L residues,
             trans peptide bonds.
         caps: with ``sequence``, Ace-...-Nme or charged termini.
+        alternate: with a PDB or mmCIF file, which place to take ("A", "B", ...) of atoms that have several; by default
+            the first of each, and a warning says which.
         seed: of the conformation of a SMILES string or of side chains.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if no source or several are given, one cannot be read, or no conformation is found.
+        ValueError: if no source or several are given, one cannot be read or is cut short, it has no place of the label
+            ``alternate``, or no conformation is found.
 
     Reference: S. Wang et al., J. Chem. Inf. Model. 60, 2044 (2020), doi:10.1021/acs.jcim.0c00025 (ETKDGv3).
 
@@ -59,17 +64,21 @@ def structure(
     if len(given) != 1:
         raise ValueError(f"got {', '.join(given) or 'nothing'}, expected exactly one of path, smiles, sequence")
     if path is not None:
-        return _from_file(path)
+        return _from_file(path, alternate=alternate)
+    if alternate is not None:
+        raise ValueError(f"alternate: got {alternate!r} with {given[0]}, expected it with a PDB or mmCIF file only")
     if smiles is not None:
         return _from_smiles(smiles, seed=seed)
     return _from_sequence(sequence or "", caps=caps, seed=seed)
 
 
-def _from_file(path: str | Path) -> Structure:
+def _from_file(path: str | Path, *, alternate: str | None) -> Structure:
     path = existing(path, expected="a structure file; for chemical notation use smiles= or sequence=")
-    if path.suffix.lower() in (".pdb", ".ent", ".cif", ".mmcif", ".pdbx"):
-        fields, x = read_pdb(path)
+    if path.suffix.lower() in (*PDB, *MMCIF):
+        fields, x = read_pdb(path, alternate=alternate)
         return Molecule(**fields, name=path.stem), x
+    if alternate is not None:
+        raise ValueError(f"alternate: got {alternate!r} for {path}, expected it with a PDB or mmCIF file only")
     mol = _rdkit_file(path)
     if mol is None or mol.GetNumConformers() == 0:
         raise ValueError(f"path: {path} cannot be read as a structure with coordinates")

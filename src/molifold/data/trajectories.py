@@ -61,9 +61,10 @@ def topology(path: str | Path) -> Molecule:
 
     path = existing(path, expected="a file with a topology (pdb, cif, prmtop, psf, gro, h5, mol2, sdf)")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # several models: here they are frames
+        warnings.filterwarnings("ignore", message=r".* models; took the first")  # here they are frames
         if extension(path) in STRUCTURES:
             return structure(path)[0]
+        warnings.simplefilter("ignore")  # remarks of parsers, upon which nobody can act
         try:
             if extension(path) in (".gro", ".pdb.gz", ".cif.gz"):
                 first = mdtraj.load(str(path))[0]

@@ -85,7 +85,9 @@ def make_system(recipe: Recipe) -> System:
     if section.example is not None:
         return example(section.example)
     path = None if section.structure is None else recipe.base / section.structure
-    molecule, x = structure(path, smiles=section.smiles, sequence=section.sequence, caps=section.caps)
+    molecule, x = structure(
+        path, smiles=section.smiles, sequence=section.sequence, caps=section.caps, alternate=section.alternate
+    )
     if section.force_field is not None:
         return from_force_field(molecule, x, files=[_beside(recipe.base, f) for f in section.force_field])
     if section.prmtop is not None:

@@ -43,6 +43,7 @@ class SystemSection(pydantic.BaseModel):
     smiles: str | None = None
     sequence: str | None = None
     caps: bool = True
+    alternate: str | None = None
     force_field: list[str] | None = None
     prmtop: Path | None = None
     openmm_xml: Path | None = None

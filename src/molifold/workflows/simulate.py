@@ -19,6 +19,7 @@ def find_system(
     what: str | None = None,
     *,
     sequence: str | None = None,
+    alternate: str | None = None,
     force_field: Sequence[str] = FORCE_FIELD,
     prmtop: str | Path | None = None,
     solvent: str | None = "OBC1",
@@ -28,6 +29,7 @@ def find_system(
     Args:
         what: name of an example, or a structure file (pdb, cif, ...), which gives the coordinates.
         sequence: one-letter amino-acid codes, capped with Ace and Nme, instead of ``what``.
+        alternate: of a PDB or mmCIF file, which place to take of atoms that have several, see ``data.structure``.
         force_field: OpenMM XML files, shipped with OpenMM or paths.
         prmtop: AMBER topology, instead of ``force_field``.
         solvent: implicit solvent model for ``prmtop``: None, "HCT", "OBC1", "OBC2", "GBn" or "GBn2".
@@ -45,7 +47,7 @@ def find_system(
         return example(str(what))
     if sequence is None and not Path(str(what)).is_file():
         raise FileNotFoundError(f"what: no file {what}, and no example of that name: {', '.join(examples())}")
-    molecule, x = structure(sequence=sequence) if sequence is not None else structure(what)
+    molecule, x = structure(what, sequence=sequence, alternate=alternate)
     if prmtop is not None:
         return from_prmtop(prmtop, x, implicit_solvent=solvent)
     return from_force_field(molecule, x, files=force_field)
