@@ -1,4 +1,4 @@
-"""What a run is worth: effective sample size, P(phi > 0) and Ramachandran divergence against a long reference.
+"""What a run is worth: effective sample size, P(0 < phi < 150 degrees), Ramachandran divergence, against a reference.
 
     python benchmarks/end_to_end.py runs/demo --reference long.ens
 
@@ -15,7 +15,8 @@ from measure import arguments, show
 
 from molifold import Ensemble
 from molifold.analysis import (
-    alanine_basins,
+    POSITIVE_PHI,
+    between,
     effective_sample_size,
     map_divergence,
     measure,
@@ -39,7 +40,8 @@ def pooled(stores: list[str], like: Ensemble) -> Ensemble:
 
 def positive_phi(e: Ensemble) -> np.ndarray:
     """The left-handed region as ``molifold sample`` and the report count it."""
-    return alanine_basins(e.columns["phi"], e.columns["psi"])["phi > 0"]
+    low, high = POSITIVE_PHI
+    return between(e.columns["phi"], low, high=high)
 
 
 def main() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import mdtraj
 import numpy as np
@@ -121,6 +123,28 @@ def test_a_mistake_is_one_line_and_exit_code_1(molifold, tmp_path):
 def test_debug_shows_the_traceback(molifold):
     with pytest.raises(FileNotFoundError):
         main(["train", "nothing-like-it", "--debug"])
+
+
+def test_a_killed_simulation_resumes_to_the_same_bytes(molifold, tmp_path):
+    """SIGKILL leaves no time to clean up; what the command then makes is what an undisturbed one makes."""
+    command = ["simulate", "butane", "--replicas", "2", "--walkers", "1", "--hottest", "400", "--nanoseconds", "0.15"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code = "from molifold.cli import main; main()"
+    child = subprocess.Popen([sys.executable, "-c", code, *command, "--to", killed], stderr=subprocess.DEVNULL)
+    while child.poll() is None and not (killed / "state.npz").exists():
+        time.sleep(0.01)
+    time.sleep(0.1)  # somewhere after the checkpoint
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL, "the run is too short to be killed"
+    with np.load(killed / "state.npz") as saved:
+        assert -50_000 < saved["step"] < 150_000  # on the way, whether in equilibration or after it
+    for options in (["--to", whole], ["--to", killed, "--resume"]):
+        code, out, err = molifold(*command, *options)
+        assert code == 0, err
+        assert "3000 frames x 14 atoms" in out
+    for file in whole.iterdir():
+        if file.name != "state.npz":  # it holds the seconds that were spent
+            assert file.read_bytes() == (killed / file.name).read_bytes(), file.name
 
 
 def test_simulate_writes_a_store_and_resumes(molifold, tmp_path):
@@ -242,7 +266,7 @@ def test_sample_prints_unclipped_beside_clipped(molifold, demo_run, tmp_path):
     code, out, _ = molifold("sample", demo_run, "-n", 600, "--out", tmp_path / "draws.xtc", "--seed", 4)
     assert code == 0
     flat = " ".join(out.split())
-    for expected in ("ESS", "clipped", "Pareto k-hat", "acceptance", "P(phi > 0)", "P(alphaR)"):
+    for expected in ("ESS", "clipped", "Pareto k-hat", "acceptance", "P(0 < phi < 150 degrees)", "P(alphaR)"):
         assert expected in flat
     generated = Run.open(demo_run).ensemble("generated")
     beside = np.load(tmp_path / "draws.npz")

@@ -89,8 +89,8 @@ def test_the_four_basins_cover_the_plane_once_and_follow_the_published_boxes():
     basins = alanine_basins(phi, psi)
     np.testing.assert_array_equal(sum(m.astype(int) for m in basins.values()), 1)
     f, s = np.degrees(phi), np.degrees(psi)
-    np.testing.assert_array_equal(basins["phi > 0"], (f > 0) & (f < 150))
-    np.testing.assert_array_equal(basins["alphaR"], ~basins["phi > 0"] & (s > -120) & (s <= 30))
+    np.testing.assert_array_equal(basins["0 < phi < 150 degrees"], (f > 0) & (f < 150))
+    np.testing.assert_array_equal(basins["alphaR"], ~basins["0 < phi < 150 degrees"] & (s > -120) & (s <= 30))
 
 
 def test_arcs_may_cross_the_seam():

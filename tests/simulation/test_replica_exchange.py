@@ -151,7 +151,7 @@ t.replica_exchange(t.double_well, -np.ones((1, 1, 1)), molecule=t.LINE, temperat
 
 
 def run(path, *, steps):
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
     return subprocess.Popen([sys.executable, "-c", RUN, str(path), str(steps)], env=environment)
 
 

@@ -75,7 +75,7 @@ def test_page_is_well_formed_has_every_panel_and_reaches_nowhere(page):
     assert "default-src 'none'" in page
     for panel in (
         "Free-energy map",
-        "Free energy of φ",
+        "Free energy of 0° &lt; φ &lt; 150°",
         "All torsions",
         "Energies",
         "Importance weights",
@@ -133,8 +133,8 @@ def test_a_good_model_is_called_good_and_a_lost_basin_is_not():
     assert overall(lost).status == "bad"
     by_title = {f.title: f for f in lost}
     assert by_title["Effective sample size"].status == "good"  # which is the trap
-    assert "lost this basin" in by_title["P(φ > 0)"].text
-    assert by_title["P(φ > 0)"].advice
+    assert "lost this basin" in by_title["P(0° < φ < 150°)"].text
+    assert by_title["P(0° < φ < 150°)"].advice
 
 
 def test_bad_weights_an_unvisited_reference_and_a_stuck_one_are_said():
@@ -144,14 +144,14 @@ def test_bad_weights_an_unvisited_reference_and_a_stuck_one_are_said():
     }
     assert found["Effective sample size"].status == "bad"
     assert found["Tail of the weights (k-hat)"].status == "bad"
-    assert "never went there" in found["P(φ > 0)"].text
+    assert "never went there" in found["P(0° < φ < 150°)"].text
     rng = np.random.default_rng(0)
     stuck = np.arange(8_000) // 2000  # four trajectories that never leave their basin
     phi = rng.vonmises(np.where(stuck == 1, 1.0, -1.5), 20)
     reference = ensemble(8_000, 1).assign(phi=phi, trajectory=stuck)
     made = ensemble(6_000, 0, generated=True, positive=0.25)
     found = {f.title: f for f in findings(analyse(ReportParts(made, reference)))}
-    assert "hardly knows it" in found["P(φ > 0)"].text
+    assert "hardly knows it" in found["P(0° < φ < 150°)"].text
 
 
 def test_a_reference_of_few_independent_frames_shows_in_its_floor():

@@ -15,6 +15,7 @@ from molifold.analysis.ensemble_comparison import (
 )
 from molifold.analysis.ensembles import compare_ensembles
 from molifold.analysis.free_energy import (
+    POSITIVE_PHI,
     FreeEnergyDifference,
     alanine_basins,
     between,
@@ -47,7 +48,7 @@ from molifold.analysis.weights import (
 __all__ = [
     "Acceptance", "Basin", "DegreeOfFreedom", "Divergence", "EffectiveSampleSize", "EnergyComparison", "EnergyMoments",
     "EnsembleComparison", "Estimate", "Finding", "FreeEnergyDifference", "FreedomComparison", "Histogram", "Map",
-    "MapComparison", "ParetoK", "Row", "TorsionComparison", "Verdict", "alanine_basins", "between",
+    "MapComparison", "POSITIVE_PHI", "ParetoK", "Row", "TorsionComparison", "Verdict", "alanine_basins", "between",
     "circular_histogram", "compare", "compare_ensembles", "degrees_of_freedom", "effective_fraction_by_size",
     "effective_sample_size", "energy_comparison", "forward_effective_sample_size", "free_energy_difference",
     "hydrogen_bonds", "independence_acceptance", "jensen_shannon", "kl_divergence", "log_z", "map_divergence",

@@ -14,6 +14,9 @@ from molifold.analysis.uncertainty import Estimate, estimate, estimate_of_sums, 
 from molifold.analysis.weights import reweighted_mean
 from molifold.ensemble import Ensemble
 
+#: The arc of phi, degrees, that the literature calls "phi > 0"; what lies beyond it belongs to the extended basin.
+POSITIVE_PHI = (0, 150)
+
 
 def between(angle: Float[ndarray, " frames"], low: float, *, high: float) -> Bool[ndarray, " frames"]:
     """Whether an angle (radians) lies in the arc from ``low`` up to ``high`` (**degrees**, ends excluded).
@@ -31,16 +34,22 @@ def alanine_basins(
 ) -> dict[str, Bool[ndarray, " frames"]]:
     """Where the frames are in the Ramachandran plane of alanine dipeptide: four regions that cover all of it.
 
-    ``phi > 0`` means 0 < phi < 150 degrees; of the rest, ``alphaR`` is -120 < psi <= 30, ``C5`` is phi < -110 or
-    phi >= 150 and ``PII`` what remains.
+    The first is ``POSITIVE_PHI``; of the rest, ``alphaR`` is -120 < psi <= 30, ``C5`` is phi < -110 or phi >= 150 and
+    ``PII`` what remains.
 
     >>> {name: bool(m[0]) for name, m in alanine_basins(np.radians([55.0]), np.radians([40.0])).items()}
-    {'phi > 0': True, 'alphaR': False, 'C5': False, 'PII': False}
+    {'0 < phi < 150 degrees': True, 'alphaR': False, 'C5': False, 'PII': False}
     """
-    positive = between(phi, 0, high=150)
+    low, high = POSITIVE_PHI
+    positive = between(phi, low, high=high)
     helix = ~positive & between(psi, -120, high=30.000001)
-    extended = ~positive & ~helix & between(phi, 149.999999, high=-110)
-    return {"phi > 0": positive, "alphaR": helix, "C5": extended, "PII": ~positive & ~helix & ~extended}
+    extended = ~positive & ~helix & between(phi, high - 1e-6, high=-110)
+    return {
+        f"{low} < phi < {high} degrees": positive,
+        "alphaR": helix,
+        "C5": extended,
+        "PII": ~positive & ~helix & ~extended,
+    }
 
 
 def population(

@@ -34,6 +34,7 @@ def command(
     ] = None,
     prmtop: Annotated[Path | None, typer.Option(help="AMBER topology instead of a force field.")] = None,
     solvent: Annotated[str, typer.Option(help="With --prmtop: none, HCT, OBC1, OBC2, GBn, GBn2.")] = "OBC1",
+    openmm_xml: Annotated[Path | None, typer.Option(help="Serialised OpenMM System instead of a force field.")] = None,
     method: Annotated[Method, typer.Option(help="Replica exchange keeps all its temperatures.")] = (
         Method.replica_exchange
     ),
@@ -74,6 +75,7 @@ def command(
         force_field=force_field or FORCE_FIELD,
         prmtop=prmtop,
         solvent=None if solvent == "none" else solvent,
+        openmm_xml=openmm_xml,
     )
     with Display() as display:
         display.say(repr(found))

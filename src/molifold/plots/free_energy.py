@@ -19,7 +19,7 @@ def free_energy(
     *,
     profiles: Mapping[str, Histogram],
     name: str = "phi",
-    region: str = "φ > 0",
+    region: str = "0° < φ < 150°",
     temperature: float | None = None,
 ) -> Figure:
     """Profile ``-log p`` along a torsion, and ``F(region) - F(rest)`` of every ensemble with its 95 % interval.

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
+from molifold.analysis.free_energy import POSITIVE_PHI
+
 INK, MUTED, LINE, PAPER = "#1c2733", "#62707f", "#c9d2da", "#ffffff"
 #: The three ensembles of every comparison; blue and vermilion are Okabe and Ito's (jfly.uni-koeln.de/color, 2008).
 REFERENCE, FILL, RAW, REWEIGHTED = "#4a5866", "#d5dce3", "#d55e00", "#0072b2"
@@ -79,6 +81,16 @@ def label(name: str) -> str:
         left, a, right, b = kind, *rest
         return f"{left} {a}–{b}" if left == right else f"{left} {a}–{right} {b}"
     return "–".join([kind, *rest])
+
+
+def arc(name: str) -> str:
+    """How the arc ``POSITIVE_PHI`` of a torsion is written.
+
+    >>> arc("phi_ALA2")
+    '0° < φ ALA2 < 150°'
+    """
+    low, high = POSITIVE_PHI
+    return f"{low}° < {label(name)} < {high}°"
 
 
 def count(n: float) -> str:

@@ -64,7 +64,7 @@ def replica_exchange(
             to 0.002 ps; masses do not enter the distribution of conformations, only kinetics.
         to: write a store there (readable while it grows); None keeps frames in memory.
         resume: continue what a killed or finished run left at ``to``, exactly; starts afresh if there is nothing.
-        checkpoint_seconds: write the state for ``resume`` this often.
+        checkpoint_seconds: write the state for ``resume`` this often (the first time after a second).
         threads: blocks of 16 walkers run on this many threads (batched engine only).
         progress: called now and then with (fraction done, ns of all walkers per day, what is going on).
 

@@ -16,6 +16,8 @@ from molifold import store
 from molifold.ensemble import Ensemble
 from molifold.molecule import Molecule
 
+#: The first checkpoint comes after this many seconds, so that short runs outlive a kill, too.
+FIRST_CHECKPOINT = 1.0
 #: ``progress(fraction done, ns of all walkers per day, what is going on)``.
 Progress = Callable[[float, float, str], None]
 
@@ -63,7 +65,8 @@ def drive(
 ) -> None:
     """Run a job to ``steps``, or until ``max_seconds`` are over; ``began`` is when time started to count."""
     spent_before, first = job.seconds, job.step
-    started = checked = told = time.monotonic()
+    started = told = time.monotonic()
+    checked = started - max(checkpoint_seconds - FIRST_CHECKPOINT, 0)
     while True:
         now = time.monotonic()
         job.seconds = spent_before + now - began

@@ -48,7 +48,7 @@ def openmm_run(
         x0: start, nm; minimised before equilibration (not if ``equilibration`` is 0).
         molecule: what the particles are.
         temperature: K.
-        seed: of all randomness, positive.
+        seed: of all randomness, 0 or more.
         steps, max_seconds, save_every, equilibration, to, resume, checkpoint_seconds, progress: as in
             ``replica_exchange``. Resuming needs the same machine and OpenMM, whose checkpoint is used; it is exact
             on the Reference platform.
@@ -81,8 +81,8 @@ def openmm_run(
             f"x0: got shape {np.shape(x0)} for {molecule!r}, expected [1, {system.getNumParticles()}, 3], one position "
             "per particle of the System"
         )
-    if not 0 < seed < 2**31:
-        raise ValueError(f"seed: got {seed}, expected 1 to 2147483647 (0 means a random seed to OpenMM)")
+    if not 0 <= seed < 2**31 - 1:
+        raise ValueError(f"seed: got {seed}, expected 0 to {2**31 - 2}")
     settings = {
         "temperature": temperature, "save_every": save_every, "equilibration": equilibration, "timestep": timestep,
         "friction": friction, "seed": seed, "platform": platform,
@@ -95,7 +95,7 @@ def openmm_run(
     try:
         run = _Run(context, settings, recorder, periodic=periodic)
         if recorder.saved is None:
-            run.start(x[0], seed=seed)
+            run.start(x[0], seed=seed + 1)
         drive(
             run, began=began, steps=steps, max_seconds=max_seconds, checkpoint_seconds=checkpoint_seconds,
             progress=progress,
@@ -115,7 +115,7 @@ def _context(system: openmm.System, settings: dict[str, Any]) -> openmm.Context:
     integrator = openmm.LangevinMiddleIntegrator(
         settings["temperature"], settings["friction"], settings["timestep"]
     )  # in K, 1/ps, ps
-    integrator.setRandomNumberSeed(settings["seed"])
+    integrator.setRandomNumberSeed(settings["seed"] + 1)  # zero would mean a new one every time
     return openmm.Context(system, integrator, openmm.Platform.getPlatformByName(settings["platform"]))
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from molifold import plots
 from molifold.analysis.verdict import interval, percent
-from molifold.plots.style import label
+from molifold.plots.style import arc, label
 from molifold.workbench import guide
 from molifold.workbench.guide import Help
 from molifold.workbench.results import RamachandranResult, Region, ReportParts, Results
@@ -39,12 +39,12 @@ def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
     for region in results.regions:
         name = label(region.torsion)
         yield Panel(
-            title=f"Free energy of {name} > 0",
+            title=f"Free energy of {arc(region.torsion)}",
             figure=plots.free_energy(
                 region.differences,
                 profiles=region.profiles,
                 name=region.torsion,
-                region=f"{name} > 0",
+                region=arc(region.torsion),
                 temperature=temperature,
             ),
             help=guide.REGION.of(name),

@@ -37,7 +37,7 @@ class ReportParts:
 
 @dataclass(frozen=True)
 class Region:
-    """The arc 0 to 150 degrees of one torsion ("phi > 0"): free energy against the rest, by ensemble."""
+    """The arc ``POSITIVE_PHI``, 0 to 150 degrees, of one torsion: free energy against the rest, by ensemble."""
 
     torsion: str
     differences: Mapping[str, analysis.FreeEnergyDifference]
@@ -164,9 +164,10 @@ def _energies(
 
 def _region(generated: Ensemble, reference: Ensemble | None, name: str, log_w: ndarray | None, seed: int) -> Region:
     differences, profiles = {}, {}
+    low, high = analysis.POSITIVE_PHI
     if reference is not None:
         angle = reference.columns[name]
-        differences["reference"] = analysis.free_energy_difference(reference, analysis.between(angle, 0, high=150))
+        differences["reference"] = analysis.free_energy_difference(reference, analysis.between(angle, low, high=high))
         trajectory = reference.columns.get("trajectory", np.zeros(len(reference), dtype=np.int64))
         profiles["reference"] = analysis.circular_histogram(angle, trajectory=trajectory)
     for key, w in (("raw", None), ("reweighted", log_w)):
@@ -175,7 +176,7 @@ def _region(generated: Ensemble, reference: Ensemble | None, name: str, log_w: n
         angle = generated.columns[name]
         # Draws of a generator are independent, whether or not their density was kept.
         draws = generated if generated.log_q is not None else _independent(generated)
-        inside = analysis.between(angle, 0, high=150)
+        inside = analysis.between(angle, low, high=high)
         differences[key] = analysis.free_energy_difference(draws, inside, log_w=w, seed=seed)
         profiles[key] = analysis.circular_histogram(angle, log_w=w)
     return Region(torsion=name, differences=differences, profiles=profiles)

@@ -15,7 +15,7 @@ from molifold.analysis.verdict import (
     percent,
     weight_findings,
 )
-from molifold.plots.style import label
+from molifold.plots.style import arc, label
 from molifold.workbench.results import Region, Results
 
 #: A basin that the raw draws visit less than this fraction of the reference's lower bound is lost.
@@ -79,7 +79,7 @@ def _population(region: Region) -> Finding:
     known = region.differences["reference"].population_a
     key = "reweighted" if "reweighted" in region.differences else "raw"
     found = region.differences[key].population_a
-    name = f"P({label(region.torsion)} > 0)"
+    name = f"P({arc(region.torsion)})"
     number = percent(found)
     text = f"{key}, 95 %: {interval(found)}; reference {percent(known)}, 95 %: {interval(known)}."
     if known.value == 0:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from molifold.analysis import (
+    POSITIVE_PHI,
     Acceptance,
     EffectiveSampleSize,
     Estimate,
@@ -163,4 +164,6 @@ def _basins(samples: Ensemble) -> dict[str, np.ndarray]:
     columns = measure(samples, names=angles).columns
     if set(angles) == {"phi", "psi"}:
         return alanine_basins(columns["phi"], columns["psi"])
-    return {f"{name} > 0": between(columns[name], 0, high=150) for name in angles if name.startswith("phi")}
+    low, high = POSITIVE_PHI
+    phis = [name for name in angles if name.startswith("phi")]
+    return {f"{low} < {name} < {high} degrees": between(columns[name], low, high=high) for name in phis}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from molifold.data import System, example, examples, from_force_field, from_prmtop, structure
+from molifold.data import System, example, examples, from_force_field, from_prmtop, from_xml, structure
 from molifold.ensemble import Ensemble
 
 #: AMBER99SB-ILDN with OBC2 implicit solvent, as OpenMM ships it.
@@ -23,6 +23,7 @@ def find_system(
     force_field: Sequence[str] = FORCE_FIELD,
     prmtop: str | Path | None = None,
     solvent: str | None = "OBC1",
+    openmm_xml: str | Path | None = None,
 ) -> System:
     """The system that a user means: a named example, a structure file, or a sequence.
 
@@ -33,6 +34,7 @@ def find_system(
         force_field: OpenMM XML files, shipped with OpenMM or paths.
         prmtop: AMBER topology, instead of ``force_field``.
         solvent: implicit solvent model for ``prmtop``: None, "HCT", "OBC1", "OBC2", "GBn" or "GBn2".
+        openmm_xml: serialised OpenMM System, instead of ``force_field``.
 
     Raises:
         FileNotFoundError: if ``what`` is neither an example nor a file.
@@ -48,6 +50,10 @@ def find_system(
     if sequence is None and not Path(str(what)).is_file():
         raise FileNotFoundError(f"what: no file {what}, and no example of that name: {', '.join(examples())}")
     molecule, x = structure(what, sequence=sequence, alternate=alternate)
+    if prmtop is not None and openmm_xml is not None:
+        raise ValueError("openmm_xml: got prmtop as well, expected one of the two")
+    if openmm_xml is not None:
+        return from_xml(openmm_xml, molecule, x=x)
     if prmtop is not None:
         return from_prmtop(prmtop, x, implicit_solvent=solvent)
     return from_force_field(molecule, x, files=force_field)
