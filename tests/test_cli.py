@@ -125,6 +125,28 @@ def test_debug_shows_the_traceback(molifold):
         main(["train", "nothing-like-it", "--debug"])
 
 
+def test_a_warning_is_one_line(molifold, tmp_path):
+    line = "ATOM  {:5d}  {:<3s}{}HOH A   1    {:8.3f}{:8.3f}   0.000  1.00  0.00           {}\n"
+    atoms = [("O", " ", 0, 0), ("H1", "A", 0.96, 0), ("H1", "B", 0, 0.96), ("H2", " ", -0.24, -0.93)]
+    text = "".join(line.format(i + 1, name, place, x, y, name[0]) for i, (name, place, x, y) in enumerate(atoms))
+    (tmp_path / "water.pdb").write_text(text + "END\n")
+    command = ["simulate", tmp_path / "water.pdb", "--to", tmp_path / "w.ens", "--force-field", "nothing.xml"]
+    code, _, err = molifold(*command, "--minutes", "1")
+    assert code == 1
+    warned, failed = err.splitlines()[:2]
+    assert warned.startswith("warning: water.pdb: 1 atom is at several places, A (")
+    assert failed.startswith("error: files: got ['nothing.xml']")
+    assert "warning" not in molifold(*command, "--minutes", "1", "--alternate", "B")[2]
+
+
+def test_analytic_systems_have_their_own_temperature(monkeypatch, tmp_path):
+    from molifold.workflows import simulate
+
+    monkeypatch.setattr("molifold.simulation.replica_exchange", lambda *_, temperatures, **__: temperatures)
+    ladder = simulate(data.example("double-well"), to=tmp_path / "a.ens", nanoseconds=0.0005)
+    assert (min(ladder), max(ladder)) == pytest.approx((1.0, 10 / 3))  # and not 300 to 1000
+
+
 def test_a_killed_simulation_resumes_to_the_same_bytes(molifold, tmp_path):
     """SIGKILL leaves no time to clean up; what the command then makes is what an undisturbed one makes."""
     command = ["simulate", "butane", "--replicas", "2", "--walkers", "1", "--hottest", "400", "--nanoseconds", "0.15"]

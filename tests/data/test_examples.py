@@ -194,7 +194,9 @@ def test_mistakes_with_force_fields(tmp_path):
         from_force_field(ethanol, y, files=["amber14-all.xml"])
     with pytest.raises(ValueError, match="implicit_solvent: got 'obc', expected one of None, 'HCT'"):
         from_prmtop(FILES / "alanine-dipeptide.prmtop", x, implicit_solvent="obc")
-    with pytest.raises(ValueError, match=r"x: got shape \(1, 19, 3\), expected \(1, 22, 3\)"):
+    with pytest.raises(
+        ValueError, match="alanine-dipeptide.prmtop has 22 atoms, but the conformation has 19; give the topology"
+    ):
         from_prmtop(FILES / "alanine-dipeptide.prmtop", x)
     with pytest.raises(FileNotFoundError, match="no file nowhere.prmtop"):
         from_prmtop("nowhere.prmtop", x)

@@ -1,6 +1,8 @@
 """Force fields under test, by name: OpenMM Systems and conformations of one molecule."""
 
 from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import openmm
@@ -42,6 +44,21 @@ def torsions_by_hand():
     return system
 
 
+def charmm36_cmap():
+    """The alanine map of CHARMM36, as OpenMM ships it, on phi and psi; the rest of that field takes custom forces."""
+    file = Path(app.__file__).with_name("data") / "charmm36.xml"
+    with file.open("rb") as text:
+        values = next(e.text for _, e in ElementTree.iterparse(text) if e.tag == "Map")
+    grid = np.array(values.split(), dtype=float)
+    size = round(len(grid) ** 0.5)
+    system, force = openmm.System(), openmm.CMAPTorsionForce()
+    for _ in range(22):
+        system.addParticle(12.0)
+    force.addTorsion(force.addMap(size, grid), 4, 6, 8, 14, 6, 8, 14, 16)
+    system.addForce(force)
+    return system
+
+
 CUTOFF = {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": 0.6}
 SYSTEMS = {
     "vacuum": lambda: prmtop(),
@@ -57,6 +74,7 @@ SYSTEMS = {
     "obc+cutoff": lambda: xml("amber99sbildn.xml", "amber99_obc.xml", **CUTOFF),
     "ff19sb-cmap": lambda: xml("amber19/protein.ff19SB.xml"),
     "reaction-field+switch": lambda: prmtop(switchDistance=0.4, **CUTOFF),
+    "charmm36-cmap": charmm36_cmap,
     "torsions": torsions_by_hand,
 }
 

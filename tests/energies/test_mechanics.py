@@ -196,12 +196,18 @@ def drude():
     return with_force(force)
 
 
+def named(name, force):
+    force.setName(name)
+    return force
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (periodic, "NonbondedForce.*periodic"),
         (drude, "CustomExternalForce"),
         (lambda: with_force(openmm.CustomBondForce("r")), "CustomBondForce"),
+        (lambda: with_force(named("LennardJones", openmm.CustomNonbondedForce("r"))), "LennardJones"),  # CHARMM36's
         (lambda: custom_gb(radius="1/(1/or-tanh(psi)/radius);psi=I*or;radius=or+offset;offset=0.009"), "Born radius"),
         (lambda: custom_gb(term="charge^2"), "energy term"),
     ],

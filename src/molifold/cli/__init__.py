@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     What a user can mend (``ValueError``, ``OSError``: a wrong value, a file that is missing) is one line on stderr.
     """
+    warnings.showwarning = _warn
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
@@ -56,6 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"error: {_sentence(error)}\n")
         sys.exit(1)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line on stderr, as an error is; where in the code it was said helps nobody here."""
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def _sentence(error: Exception) -> str:

@@ -15,6 +15,11 @@ def command(
     what: Annotated[
         str | None, typer.Argument(help="A recipe, a run directory or an ensemble store; default: this installation.")
     ] = None,
+    *,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Package outside molifold whose code the recipe may run; repeat for several."),
+    ] = None,
 ) -> None:
     """Say what is wrong with an installation, a recipe, a run or an ensemble store.
 
@@ -30,7 +35,7 @@ def command(
     """
     from molifold.workflows.check import check
 
-    findings = check(what)
+    findings = check(what, trust=trust or ())
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
         colour = COLOURS[finding.level]

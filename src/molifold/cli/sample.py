@@ -25,6 +25,9 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Draws at a time; memory grows with it.")] = 1024,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    trust: Annotated[
+        list[str] | None, typer.Option(help="Package outside molifold whose code the run may run; repeat for several.")
+    ] = None,
 ) -> None:
     """Draw conformations with energies and importance weights, and say what the weights are worth.
 
@@ -44,7 +47,10 @@ def command(
     if out is not None:
         check_writable(out)  # before the work, not after it
     with Display() as display:
-        draws = sample(run, number, seed=seed, batch_size=batch_size, device=device, progress=display.phase("sample"))
+        draws = sample(
+            run, number, seed=seed, batch_size=batch_size, device=device, trust=trust or (),
+            progress=display.phase("sample"),
+        )  # fmt: skip
     written = [] if out is None else export(draws, out, resampled=resample, seed=seed)
     show(summarize(draws).lines())
     for path in written:

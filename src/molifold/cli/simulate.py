@@ -38,8 +38,10 @@ def command(
     method: Annotated[Method, typer.Option(help="Replica exchange keeps all its temperatures.")] = (
         Method.replica_exchange
     ),
-    temperature: Annotated[float, typer.Option(help="K; the coldest one of a ladder.")] = 300.0,
-    hottest: Annotated[float, typer.Option(help="K; top of the ladder.")] = 1000.0,
+    temperature: Annotated[
+        float | None, typer.Option(help="K; the coldest one of a ladder.  [default: 300; 1 for analytic systems]")
+    ] = None,
+    hottest: Annotated[float | None, typer.Option(help="K; top of the ladder.  [default: 10/3 of the coldest]")] = None,
     replicas: Annotated[int, typer.Option(help="Temperatures in the ladder.")] = 8,
     walkers: Annotated[int, typer.Option(help="Copies of the ladder, or of the molecule.")] = 4,
     nanoseconds: Annotated[float | None, typer.Option(help="Length of every walker.")] = None,

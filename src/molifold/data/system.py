@@ -117,7 +117,7 @@ def from_prmtop(path: str | Path, x: Float[ndarray, "1 atoms 3"], *, implicit_so
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the solvent model is unknown.
+        ValueError: if the solvent model is unknown, or ``x`` is of another number of atoms.
     """
     from openmm import app
 
@@ -128,6 +128,11 @@ def from_prmtop(path: str | Path, x: Float[ndarray, "1 atoms 3"], *, implicit_so
         known = ", ".join(map(repr, models))
         raise ValueError(f"implicit_solvent: got {implicit_solvent!r}, expected one of {known}")
     prmtop = app.AmberPrmtopFile(str(path))
+    if x.shape[1] != prmtop.topology.getNumAtoms():
+        raise ValueError(
+            f"path: {path} has {prmtop.topology.getNumAtoms()} atoms, but the conformation has {x.shape[1]}; give the "
+            "topology that was made for this structure, with or without water as it is"
+        )
 
     def build() -> openmm.System:
         return prmtop.createSystem(

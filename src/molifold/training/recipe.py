@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -94,9 +94,12 @@ class Recipe:
     Args:
         raw: the tables of the file.
         base: directory to which relative paths refer.
+        source: its name, for errors.
+        trust: packages from which its import strings may take code; None: all, as in a recipe that you wrote.
 
     Raises:
         RecipeError: listing all problems, each with its key, what came and what is allowed.
+        PermissionError: if it names code outside ``trust``; nothing has been imported then.
 
     >>> raw = {
     ...     "system": {"example": "alanine-dipeptide"},
@@ -113,6 +116,7 @@ class Recipe:
     raw: Mapping[str, Any]
     base: Path = Path()
     source: str = "recipe"
+    trust: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -139,12 +143,12 @@ class Recipe:
 
     def flow(self, molecule: Molecule, reference: Ensemble) -> Any:
         """Build the flow, untrained, from frames that set its scales."""
-        return build_flow(self._section("flow"), molecule, reference)
+        return build_flow(self._section("flow"), molecule, reference, trust=self.trust)
 
     def losses(self) -> list[tuple[Weight, Loss]]:
         """Weights and losses; maximum likelihood if the recipe names none."""
         tables = self._section("training").get("losses", [{"use": "molifold.losses:nll"}])
-        return [_loss(table, where=f"training.losses[{i}]") for i, table in enumerate(tables)]
+        return [_loss(table, where=f"training.losses[{i}]", trust=self.trust) for i, table in enumerate(tables)]
 
     def training(self) -> dict[str, Any]:
         """Arguments of ``fit``."""
@@ -197,7 +201,7 @@ class Recipe:
         validated(DataSection, data, where="data")
         if "use" in data:
             options = {k: v for k, v in data.items() if k not in ("use", "stride", "source")}
-            function = imported(data["use"], where="data.use")
+            function = imported(data["use"], where="data.use", trust=self.trust)
             checked(function, {"seed": self.seed, **options}, where="data", provided=SIMULATION_PROVIDED)
 
     def _check_flow(self) -> None:
@@ -205,8 +209,9 @@ class Recipe:
         if "use" not in flow:
             raise RecipeError(["flow.use: missing, expected e.g. 'molifold.flows.recipes:graph_spline_coupling'"])
         options = {k: v for k, v in flow.items() if k != "use"}
-        function = imported(flow["use"], where="flow.use")
-        checked(function, options, where="flow", provided=list(inspect.signature(function).parameters)[:2])
+        function = imported(flow["use"], where="flow.use", trust=self.trust)
+        first = list(inspect.signature(function).parameters)[:2]
+        checked(function, options, where="flow", provided=first, trust=self.trust)
 
     def _check_training(self) -> None:
         given = self.training()
@@ -228,26 +233,34 @@ class Recipe:
         self.sampling()
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | Path, *, trust: Sequence[str] | None = None) -> Recipe:
     """Read and check a TOML recipe; relative paths in it refer to its directory.
+
+    Args:
+        path: the file.
+        trust: packages from which its import strings may take code; None: all, as in a recipe that you wrote.
 
     Raises:
         FileNotFoundError: if there is no such file.
         RecipeError: listing all problems.
+        PermissionError: if it names code outside ``trust``.
     """
     path = Path(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError([f"not TOML: {error}"], source=path.name) from None
-    return Recipe(raw, base=path.parent, source=path.name)
+    return Recipe(raw, base=path.parent, source=path.name, trust=trust)
 
 
-def build_flow(table: Mapping[str, Any], molecule: Molecule, reference: Ensemble) -> Any:
+def build_flow(
+    table: Mapping[str, Any], molecule: Molecule, reference: Ensemble, *, trust: Sequence[str] | None = None
+) -> Any:
     """Call the function that ``table["use"]`` names with (molecule, reference) and the other keys."""
-    function = imported(table["use"], where="flow.use")
+    function = imported(table["use"], where="flow.use", trust=trust)
     first = list(inspect.signature(function).parameters)[:2]
-    options = checked(function, {k: v for k, v in table.items() if k != "use"}, where="flow", provided=first)
+    given = {k: v for k, v in table.items() if k != "use"}
+    options = checked(function, given, where="flow", provided=first, trust=trust)
     return function(molecule, reference, **options)
 
 
@@ -259,9 +272,9 @@ class _LossTable(pydantic.BaseModel):
     from_step: int = pydantic.Field(default=0, ge=0)
 
 
-def _loss(table: Mapping[str, Any], *, where: str) -> tuple[Weight, Loss]:
+def _loss(table: Mapping[str, Any], *, where: str, trust: Sequence[str] | None) -> tuple[Weight, Loss]:
     made = _LossTable(**validated(_LossTable, table, where=where))
-    function = imported(made.use, where=f"{where}.use")
+    function = imported(made.use, where=f"{where}.use", trust=trust)
     given = {k: v for k, v in table.items() if k not in _LossTable.model_fields}
     options = checked(function, given, where=where, provided=LOSS_PROVIDED)
     loss: Loss = function

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from molifold.runs import Run
+from molifold.training.arguments import imported
 from molifold.training.checkpoint import load_into, read_weights
 from molifold.training.recipe import build_flow
 
@@ -16,15 +17,15 @@ from molifold.training.recipe import build_flow
 Which = Literal["result", "best", "last"] | int
 
 
-def load_flow(path: str | Path, *, checkpoint: Which = "result", trust: Sequence[str] = ("molifold.flows",)) -> Any:
+def load_flow(path: str | Path, *, checkpoint: Which = "result", trust: Sequence[str] = ()) -> Any:
     """Build the flow of a run again, in eval mode, with weights of one of its checkpoints.
 
     Args:
         path: the run.
         checkpoint: ``"result"``: what ``fit`` returned; ``"best"``: lowest validation loss; ``"last"``: the moving
             average at the end; or a step that is kept.
-        trust: modules whose functions a run may name as the builder of its flow, since that function is called.
-            Add your own: ``trust=("molifold.flows", "my_lab")``.
+        trust: packages outside molifold whose functions a run may name, as the builder of its flow or a network in
+            it, since these are imported and called: ``trust=["my_lab"]``.
 
     Returns:
         The module.
@@ -32,20 +33,17 @@ def load_flow(path: str | Path, *, checkpoint: Which = "result", trust: Sequence
     Raises:
         RunFormatError: if ``path`` is no run.
         ValueError: if the run does not say how its flow is built, or its weights do not fit.
-        PermissionError: if it names a function outside ``trust``.
+        PermissionError: if it names code outside molifold and ``trust``; nothing has been imported then.
         FileNotFoundError: if there is no such checkpoint.
     """
     run = Run.open(path)
     table = (run.recipe or {}).get("flow")
     if not table or "use" not in table or run.molecule is None:
         raise ValueError(f"path: {path} does not say how its flow is built; build it yourself and use load_weights")
-    module = table["use"].partition(":")[0]
-    if not any(module == t or module.startswith(f"{t}.") for t in trust):
-        raise PermissionError(
-            f"path: {path} builds its flow by {table['use']}, which lies outside {', '.join(trust)}; if you trust "
-            f"this code, pass trust=(..., {module!r})"
-        )
-    return load_weights(build_flow(table, run.molecule, run.ensemble("reference")), path, checkpoint=checkpoint)
+    allowed = ("molifold.flows", "molifold.networks", *trust)
+    imported(table["use"], where="flow.use", trust=allowed)  # refused before anything of the run is read
+    flow = build_flow(table, run.molecule, run.ensemble("reference"), trust=allowed)
+    return load_weights(flow, path, checkpoint=checkpoint)
 
 
 def load_weights(flow: nn.Module, path: str | Path, *, checkpoint: Which = "result") -> nn.Module:

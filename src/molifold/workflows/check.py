@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,10 +26,11 @@ class Finding:
     fix: str = ""
 
 
-def check(what: str | Path | None = None) -> tuple[Finding, ...]:
+def check(what: str | Path | None = None, *, trust: Sequence[str] = ()) -> tuple[Finding, ...]:
     """Look at the installation (None), a recipe (``.toml`` or a shipped name), a run directory or an ensemble store.
 
-    Nothing is changed. An "error" is something that will fail or give wrong numbers; a "warning" is worth knowing.
+    Nothing is changed. An "error" is something that will fail or give wrong numbers; a "warning" is worth knowing. Code
+    that a recipe or a run names is not imported, except from molifold and the packages in ``trust``.
 
     Raises:
         FileNotFoundError: if nothing of that name exists.
@@ -50,7 +51,7 @@ def check(what: str | Path | None = None) -> tuple[Finding, ...]:
     if path.is_dir() and (path / "run.json").is_file():
         return tuple(_run(path))
     if path.suffix == ".toml" or not path.exists():
-        return tuple(_recipe(what))
+        return tuple(_recipe(what, trust))
     raise ValueError(
         f"what: {path} is no recipe (.toml), run directory (run.json) or ensemble store (header.json); for a "
         "trajectory, `molifold.data.load` says what is wrong with it"
@@ -170,15 +171,18 @@ def _run(path: Path) -> Iterator[Finding]:
             yield Finding(finding.level, f"{name}: {finding.subject}", finding.message, finding.fix)
 
 
-def _recipe(what: str | Path) -> Iterator[Finding]:
+def _recipe(what: str | Path, trust: Sequence[str]) -> Iterator[Finding]:
     from molifold.recipes import find
     from molifold.training import RecipeError, read_recipe
 
     path = find(what)
     try:
-        read_recipe(path)
+        read_recipe(path, trust=("molifold", *trust))
     except RecipeError as error:
         for problem in error.problems:
             yield Finding("error", path.name, problem)
+        return
+    except PermissionError as error:
+        yield Finding("warning", path.name, f"{error}; `molifold train` would run it")
         return
     yield Finding("ok", path.name, "can be run: molifold train " + str(what))

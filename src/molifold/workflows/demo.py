@@ -93,7 +93,7 @@ def _resumed(path: Path) -> Recipe | None:
     if state == "finished":
         raise FileExistsError(f"to: {path} holds a finished run; choose another directory, or `molifold report {path}`")
     recipe = Run.open(path).recipe
-    return None if recipe is None else Recipe(recipe, source=RECIPE)
+    return None if recipe is None else Recipe(recipe, source=RECIPE, trust=("molifold",))
 
 
 def _planned(minutes: float, *, quick: bool, began: float) -> Recipe:

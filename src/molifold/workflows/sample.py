@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def sample(
     batch_size: int = 1024,
     device: str = "cpu",
     to: str | Path | None = None,
+    trust: Sequence[str] = (),
     progress: Callable[..., None] | None = None,
 ) -> Ensemble:
     """Draw ``n`` conformations from the flow of a run, with energies and both densities, into a store.
@@ -48,12 +49,14 @@ def sample(
     Args:
         run: a run directory that ``training.train_recipe`` wrote.
         seed, batch_size, device, progress: see ``sampling.draw``.
+        trust: packages outside molifold from which the run's recipe may take code, see ``training.load_flow``.
         to: the store; the default is the run's own ensemble "generated", which is replaced.
 
     Raises:
         RunFormatError: if ``run`` is no run.
         ValueError: if the run does not say what its flow or its system is, or there is no such device.
         FileExistsError: if ``to`` exists.
+        PermissionError: if the run names code outside molifold and ``trust``.
     """
     import torch
 
@@ -65,8 +68,8 @@ def sample(
     opened = Run.open(run)
     if opened.recipe is None or opened.molecule is None:
         raise ValueError(f"run: {run} keeps no recipe, so its energy is unknown; call sampling.draw with yours")
-    flow = load_flow(run).to(device)
-    recipe = Recipe(opened.recipe)
+    recipe = Recipe(opened.recipe, source=str(run), trust=("molifold", *trust))
+    flow = load_flow(run, trust=trust).to(device)
     energy = make_energy(recipe, make_system(recipe))
     own = opened.path / "ensembles" / SAMPLES
     target = own.with_name(f".{SAMPLES}.part") if to is None else Path(to)

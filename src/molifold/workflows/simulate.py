@@ -46,6 +46,8 @@ def find_system(
     if (what is None) == (sequence is None):
         raise ValueError("what: expected either a system (example or file) or a sequence, not both and not neither")
     if what in examples():
+        if alternate is not None:
+            raise ValueError(f"alternate: got {alternate!r} with the example {what}, expected it with a file only")
         return example(str(what))
     if sequence is None and not Path(str(what)).is_file():
         raise FileNotFoundError(f"what: no file {what}, and no example of that name: {', '.join(examples())}")
@@ -55,7 +57,12 @@ def find_system(
     if openmm_xml is not None:
         return from_xml(openmm_xml, molecule, x=x)
     if prmtop is not None:
-        return from_prmtop(prmtop, x, implicit_solvent=solvent)
+        system = from_prmtop(prmtop, x, implicit_solvent=solvent)
+        if system.molecule.elements != molecule.elements:
+            raise ValueError(
+                f"prmtop: {prmtop} has other atoms than {what}, or in another order; give its own topology"
+            )
+        return system
     return from_force_field(molecule, x, files=force_field)
 
 
@@ -64,8 +71,8 @@ def simulate(
     *,
     to: str | Path,
     method: Method = "replica-exchange",
-    temperature: float = 300.0,
-    hottest: float = 1000.0,
+    temperature: float | None = None,
+    hottest: float | None = None,
     replicas: int = 8,
     walkers: int = 4,
     nanoseconds: float | None = None,
@@ -85,6 +92,8 @@ def simulate(
         method: "replica-exchange" crosses barriers by ``replicas`` temperatures from ``temperature`` to ``hottest`` (K)
             and keeps all of them; "langevin" runs at one; "openmm" uses OpenMM's own integrator and any force that it
             has, one walker, tens of times slower.
+        temperature: K; None: the system's own (300 K, and 1 in the units of an analytic potential).
+        hottest: top of the ladder; None: 10/3 of ``temperature``.
         walkers: independent copies of the ladder, or of the molecule.
         nanoseconds: of every walker; None: until ``seconds`` of wall time have passed.
         timestep: ps.
@@ -98,6 +107,8 @@ def simulate(
     from molifold import energies
     from molifold.simulation import langevin, minimize, openmm_run, replica_exchange, temperature_ladder
 
+    temperature = system.temperature if temperature is None else temperature
+    hottest = temperature * 10 / 3 if hottest is None else hottest
     common: dict[str, Any] = {
         "molecule": system.molecule, "seed": seed, "max_seconds": seconds, "save_every": save_every,
         "timestep": timestep, "steps": None if nanoseconds is None else round(1000 * nanoseconds / timestep), "to": to,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def train(
     minutes: float | None = None,
     phase: Phase = silent,
 ) -> FitResult:
-    """Do what a recipe says; an unfinished run in ``to`` is resumed.
+    """Do what a recipe says, with the code that it names; an unfinished run in ``to`` is resumed.
 
     Args:
         recipe: a recipe, its file, or the name of one that ships.
@@ -44,8 +45,8 @@ def train(
 
     checked = recipe if isinstance(recipe, Recipe) else read_recipe(find(recipe))
     if minutes is not None:
-        checked = Recipe(stretched(checked.raw, seconds=60 * minutes), base=checked.base, source=checked.source)
-    checked = Recipe(anchored(checked.raw, base=checked.base), base=checked.base, source=checked.source)
+        checked = replace(checked, raw=stretched(checked.raw, seconds=60 * minutes))
+    checked = replace(checked, raw=anchored(checked.raw, base=checked.base))
     path = Path("runs", Path(checked.source).stem) if to is None else Path(to)
     return train_recipe(checked, to=path, simulation_progress=_simulating(phase), progress=_training(phase))
 
