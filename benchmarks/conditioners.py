@@ -35,6 +35,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "graph attention": {"network": "attention"},
     "GAT": {"network": "gat"},
     "SchNet, partial geometry": {"network": "schnet"},
+    "MEGNet, partial geometry": {"network": "megnet"},
     "MLP 128 x 2": {"network": "mlp"},
 }
 

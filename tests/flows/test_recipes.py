@@ -61,7 +61,7 @@ def test_builds_samples_and_starts_near_the_reference(name, network):
     assert np.abs(length - expected).max() < 0.003
 
 
-@pytest.mark.parametrize("network", ["graph", "attention", "gat", "schnet", "mlp"])
+@pytest.mark.parametrize("network", ["graph", "attention", "gat", "schnet", "megnet", "mlp"])
 def test_every_parameter_learns(network):
     flow = recipe("alanine dipeptide", network=network)
     for p in flow.parameters():
@@ -126,7 +126,9 @@ def test_rotations_do_not_see_stiff_coordinates():
 
 
 def test_a_network_of_no_name_is_refused():
-    with pytest.raises(ValueError, match="network: got 'gnn', expected 'graph', 'attention', 'gat', 'schnet'"):
+    with pytest.raises(
+        ValueError, match="network: got 'gnn', expected 'graph', 'attention', 'gat', 'schnet', 'megnet'"
+    ):
         recipe("water", network="gnn")
 
 

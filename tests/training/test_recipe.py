@@ -45,7 +45,7 @@ def test_shipped_recipes_are_valid_and_short(path):
         (changed("training", to="x"), "training.to: unknown key"),
         (
             changed("flow", network="gnn"),
-            "flow.network: got 'gnn', expected 'graph', 'attention', 'gat', 'schnet' or 'mlp'",
+            "flow.network: got 'gnn', expected 'graph', 'attention', 'gat', 'schnet', 'megnet' or 'mlp'",
         ),
         (changed("flow", coupling=3), "flow.coupling: unknown key; did you mean 'couplings'?"),
         (changed("flow", use="nowhere:f"), "flow.use: got 'nowhere:f', but nowhere cannot be imported"),

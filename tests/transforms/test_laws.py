@@ -130,6 +130,7 @@ def test_internal_coordinates_obey_the_law_up_to_rigid_motions(molecule):
         {"network": "attention", "dynamic": True},
         {"network": "gat"},
         {"network": "schnet"},
+        {"network": "megnet"},
     ],
     ids=lambda o: " ".join(map(str, o.values())),
 )

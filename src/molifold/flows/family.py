@@ -97,6 +97,6 @@ def share_weights(source: Flow, target: Flow) -> None:
         if not (isinstance(a.conditioner, GraphConditioner) and isinstance(b.conditioner, GraphConditioner)):
             raise ValueError(
                 f"source: got a {type(a.conditioner).__name__}, whose weights belong to single coordinates; expected "
-                "conditioners on the graph (network='graph', 'attention', 'gat', 'schnet')"
+                "conditioners on the graph (network='graph', 'attention', 'gat', 'schnet', 'megnet')"
             )
         b.conditioner.share(a.conditioner)

@@ -19,6 +19,7 @@ from molifold.molecule import Molecule
 from molifold.networks.attention import GAT, GraphAttention
 from molifold.networks.filters import GraphFilters
 from molifold.networks.graph import MAX_HOPS, molecular_graph
+from molifold.networks.megnet import MEGNet
 from molifold.networks.schnet import SchNet
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
@@ -29,8 +30,8 @@ from molifold.transforms.transform import Chain
 #: Builds a graph network from keyword arguments (numbers of channels).
 GraphNetwork = Callable[..., nn.Module]
 
-#: What SchNet sees of distances as a conditioner: centres up to ``REACH`` every ``SPACING`` nm. Coarser than for
-#: energies, which pays: centres cost most of its time, and the flow has the bonds and angles themselves.
+#: What SchNet and MEGNet see of distances as conditioners: centres up to ``REACH`` every ``SPACING`` nm. Coarser than
+#: for energies, which pays: centres cost most of the time, and the flow has the bonds and angles themselves.
 REACH, SPACING = 1.5, 0.05
 
 #: Kinds of coordinates, in the order of the blocks of ``InternalCoordinates``.
@@ -41,7 +42,7 @@ def graph_spline_coupling(
     molecule: Molecule,
     reference: Ensemble,
     *,
-    network: Literal["graph", "attention", "gat", "schnet", "mlp"] | GraphNetwork = "graph",
+    network: Literal["graph", "attention", "gat", "schnet", "megnet", "mlp"] | GraphNetwork = "graph",
     couplings: int = 6,
     rotation_couplings: int = 6,
     bins: int = 8,
@@ -64,17 +65,18 @@ def graph_spline_coupling(
         molecule: connected.
         reference: conformations at the target temperature that set the scales (10,000 are plenty).
         network: ``"graph"``: graph filters (``GraphFilters``); ``"attention"``: attention over the whole graph
-            (``GraphAttention``); ``"gat"``: over bonds (``GAT``); ``"schnet"``: over distances (``SchNet``);
-            ``"mlp"``: fully connected baseline; or a function that builds a graph network of your own, called with
-            ``features``, ``static`` and ``channels`` (input channels, static channels of the graph, output channels).
+            (``GraphAttention``); ``"gat"``: over bonds (``GAT``); ``"schnet"``, ``"megnet"``: networks of distances
+            (``SchNet``, ``MEGNet``); ``"mlp"``: fully connected baseline; or a function that builds a graph network of
+            your own, called with ``features``, ``static`` and ``channels`` (input channels, static channels of the
+            graph, output channels).
         couplings, rotation_couplings: number of coupling layers of either kind.
         bins: spline bins.
         channels, layers: of a graph network; ``rank`` of the filters; ``heads``, ``dynamic`` of the attention.
         max_hops: atoms neither know nor hear of what is more bonds away, layer by layer; for weights that shall serve
             other molecules (3 is good there). The default is 1 for GAT, whose neighbours are bonded, and no limit for
-            graph filters and attention; SchNet sends messages between all atoms.
+            graph filters and attention; networks of distances send messages between all atoms.
         geometry: give the network distances, from the coordinates known to the coupling (see ``PartialGeometry``); the
-            default gives them to SchNet, which needs them.
+            default gives them to SchNet and MEGNet, which need them.
         hidden: hidden layers of the MLP.
 
     Raises:
@@ -97,7 +99,7 @@ def graph_spline_coupling(
         build = network
     else:
         build = _network(network, layers=layers, rank=rank, heads=heads, dynamic=dynamic, max_hops=max_hops)
-    geometry = network == "schnet" if geometry is None else geometry
+    geometry = network in ("schnet", "megnet") if geometry is None else geometry
 
     def coupling(mask: ndarray, given: ndarray) -> Coupling:
         where = {"mask": torch.from_numpy(mask), "given": torch.from_numpy(given)}
@@ -133,6 +135,7 @@ def _network(
         "attention": partial(GraphAttention, out=None, heads=heads, layers=layers, dynamic=dynamic, max_hops=max_hops),
         "gat": partial(_gat, heads=heads, layers=layers, max_hops=max_hops or 1),
         "schnet": partial(SchNet, layers=layers, reach=REACH, spacing=SPACING, gamma=0.5 / SPACING**2),
+        "megnet": partial(_megnet, layers=layers),
         "mlp": None,
     }
     if name not in known:
@@ -151,4 +154,19 @@ def _gat(*, features: int, static: int, channels: int, heads: int, layers: int, 
         layers=layers,
         max_hops=max_hops,
         dropout=0.0,
+    )
+
+
+def _megnet(*, features: int, static: int, channels: int, layers: int) -> nn.Module:
+    # Half as wide between blocks as it is outside: its dense layers are twice as wide again, for every pair of atoms.
+    return MEGNet(
+        features=features,
+        static=static,
+        out=channels,
+        channels=channels // 2,
+        blocks=layers,
+        reach=REACH,
+        centres=1 + round(REACH / SPACING),
+        width=2**0.5 * SPACING,
+        bonds=True,
     )
