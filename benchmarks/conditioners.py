@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("frames", help="ensemble store with log_p, one temperature")
     parser.add_argument("--system", default="alanine-dipeptide")
     parser.add_argument("--seconds", type=float, default=240.0, help="CPU time of every training at equal time")
-    parser.add_argument("--steps", type=int, default=200, help="of every training at equal steps")
+    parser.add_argument("--steps", type=int, default=200, help="of every training at equal steps; 0 for none")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -106,7 +106,7 @@ def main() -> None:
     kept = options.json is not None and options.json.exists()
     rows = json.loads(options.json.read_text())["rows"] if kept else []
     title = f"{system.name}, {len(frames)} frames, batch {options.batch_size}, one core"
-    for budget in (f"{options.steps} steps", f"{options.seconds:g} CPU s"):
+    for budget in (*([f"{options.steps} steps"] if options.steps else []), f"{options.seconds:g} CPU s"):
         for name in options.only:
             if any(r["conditioner"] == name and r["budget"] == budget for r in rows):
                 continue
