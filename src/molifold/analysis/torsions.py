@@ -36,6 +36,15 @@ def named_torsions(molecule: Molecule) -> dict[str, Quadruple]:
     return dict(sorted(found.items(), key=lambda item: rank.get(item[0].split("_")[0], len(rank))))
 
 
+def heavy_torsions(molecule: Molecule) -> tuple[str, ...]:
+    """Names of the torsions of rotatable bonds with more than hydrogens at both ends.
+
+    >>> heavy_torsions(Molecule.from_sequence("A"))
+    ('phi', 'psi', 'omega_ALA2', 'omega_NME3')
+    """
+    return tuple(name for name, q in named_torsions(molecule).items() if not turns_hydrogens_only(molecule, q))
+
+
 def turns_hydrogens_only(molecule: Molecule, quadruple: Quadruple) -> bool:
     """Whether one end of a torsion holds nothing but hydrogens, as a methyl group does.
 
