@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,8 +23,8 @@ class Band:
     def __len__(self) -> int:
         return len(self.value)
 
-    def __getitem__(self, index: object) -> Band:
-        parts = (np.asarray(a)[index] for a in (self.value, self.error, self.low, self.high))  # type: ignore[index]
+    def __getitem__(self, index: Any) -> Band:
+        parts = (np.asarray(a)[index] for a in (self.value, self.error, self.low, self.high))
         return Band(*parts)
 
     def __contains__(self, value: object) -> bool:

@@ -299,6 +299,8 @@ def jaccard(first: Int[ndarray, " frames"], second: Int[ndarray, " frames"]) -> 
            [0.        , 0.5       ]])
     """
     both = contingency(first, second).astype(float)
-    sizes = [np.bincount(labels[labels >= 0], minlength=n) for labels, n in zip((first, second), both.shape)]
+    sizes = [
+        np.bincount(labels[labels >= 0], minlength=n) for labels, n in zip((first, second), both.shape, strict=True)
+    ]
     either = sizes[0][:, None] + sizes[1][None, :] - both
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)

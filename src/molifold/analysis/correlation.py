@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,12 +14,9 @@ from numpy import ndarray
 from molifold.analysis.bands import Band, band
 from molifold.analysis.clusters import temperature_of
 from molifold.analysis.features import Features, features
-from molifold.analysis.time_order import TimeOrder, time_order
-from molifold.analysis.uncertainty import Estimate
+from molifold.analysis.time_order import time_order
+from molifold.analysis.uncertainty import Estimate, autocorrelation_time
 from molifold.ensemble import Ensemble
-
-#: Sokal's window: the sum stops where the lag exceeds this many correlation times.
-WINDOW = 5.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ def autocorrelation(
         raise ValueError(f"longest: got {longest} frames, expected 1 to {order.longest - 1}")
     values = features(ensemble, [name])(ensemble)[order.order]
     values = values - values.mean(0)
-    variance = float((values**2).sum(1).mean())
-    if not variance > 0:
+    if not (values**2).sum() > 0:
         raise ValueError(f"{name}: is constant, expected a column that changes")
     lags = np.unique(np.rint(np.geomspace(1, longest, points)).astype(int))
     own = np.bincount(order.block, weights=(values**2).sum(1), minlength=order.blocks)
@@ -96,42 +93,20 @@ def autocorrelation(
         with np.errstate(divide="ignore", invalid="ignore"):
             return (c @ product) / (c @ pairs) * ((c @ size) / (c @ own))[..., None]
 
-    time, inefficiency = _integral(values, order, variance, longest)
+    frames = autocorrelation_time(np.split(values, np.flatnonzero(np.diff(order.segment)) + 1))
+    if frames is None:
+        raise ValueError(f"{name}: does not change within any trajectory, or none has three frames")
+    time = replace(frames, **{k: getattr(frames, k) * order.step for k in ("value", "error", "low", "high")})
     return Autocorrelation(
         name=name,
         lags=lags,
         lag_times=lags * order.step,
         value=band(ratio(np.ones(order.blocks)), ratio(drawn.astype(float)), blocks=order.blocks),
         time=time,
-        inefficiency=inefficiency,
+        inefficiency=max(2 * frames.value, 1.0),
         unit=order.unit,
         n=len(ensemble),
         temperature=temperature_of(ensemble),
-    )
-
-
-def _integral(values: ndarray, order: TimeOrder, variance: float, longest: int) -> tuple[Estimate, float]:
-    """``1/2 + sum of the autocorrelation`` up to Sokal's window, and its error."""
-    total, pairs = np.zeros(longest + 1), np.zeros(longest + 1)
-    for piece in np.split(values, np.flatnonzero(np.diff(order.segment)) + 1):
-        size = 2 ** math.ceil(math.log2(2 * len(piece)))
-        spectrum = (np.abs(np.fft.rfft(piece, size, axis=0)) ** 2).sum(1)
-        reach = min(longest + 1, len(piece))
-        total[:reach] += np.fft.irfft(spectrum, size)[:reach]
-        pairs[:reach] += len(piece) - np.arange(reach)
-    rho = np.divide(total, pairs * variance, out=np.zeros_like(total), where=pairs > 0)
-    tau = 0.5 + np.cumsum(rho[1:])
-    window = (
-        int(np.argmax(np.arange(1, longest + 1) >= WINDOW * tau))
-        if (np.arange(1, longest + 1) >= WINDOW * tau).any()
-        else longest - 1
-    )
-    value = max(float(tau[window]), 0.5)
-    error = value * math.sqrt(2 * (2 * (window + 1) + 1) / len(values))
-    scaled, spread = value * order.step, error * order.step
-    return (
-        Estimate(scaled, spread, scaled - 1.96 * spread, scaled + 1.96 * spread, math.nan, len(values)),
-        max(2 * value, 1.0),
     )
 
 
@@ -139,8 +114,9 @@ def _integral(values: ndarray, order: TimeOrder, variance: float, longest: int) 
 class VampScore:
     """VAMP score of features, fitted on some trajectories and scored on others.
 
-    ``score`` is the mean over ``folds`` left-out scores with its standard error; ``highest`` is what perfect features of
-    that many dimensions would reach. ``train`` is the score on the frames of the fit: far above ``score``, it is memorised.
+    ``score`` is the mean over ``folds`` left-out scores with its standard error; ``highest`` is what perfect features
+    of that many dimensions would reach. ``train`` is the score on the frames of the fit: far above ``score``, they were
+    memorised.
     """
 
     score: Estimate
@@ -188,6 +164,7 @@ def vamp_score(
     """
     from deeptime.covariance import Covariance
     from deeptime.decomposition import VAMP
+    from scipy.special import stdtrit
 
     order = time_order(ensemble)
     rule = of if isinstance(of, Features) else features(ensemble, of)
@@ -198,7 +175,7 @@ def vamp_score(
         raise ValueError(f"folds: got {folds}, expected 2 to {order.blocks} (blocks of trajectories)")
     fold = np.random.default_rng(seed).permutation(order.blocks)[order.block] * folds // order.blocks
 
-    def covariances(chosen: ndarray):  # noqa: ANN202 - a model of deeptime, imported on use
+    def covariances(chosen: ndarray) -> Any:
         estimator = Covariance(lagtime=lag, compute_c0t=True, compute_ctt=True, remove_data_mean=True)
         return estimator.partial_fit((values[chosen], values[chosen + lag])).fetch_model()
 
@@ -211,8 +188,6 @@ def vamp_score(
         seen.append(float(model.score(exponent)))
         held.append(float(model.score(exponent, test_model=test)))
     mean, error = float(np.mean(held)), float(np.std(held, ddof=1) / math.sqrt(folds))
-    from scipy.special import stdtrit
-
     half = float(stdtrit(folds - 1, 0.975)) * error
     return VampScore(
         score=Estimate(mean, error, mean - half, mean + half, math.nan, len(ensemble)),

@@ -36,9 +36,9 @@ class Features:
             ValueError: if a value is not finite.
         """
         if self.reference is not None:
-            return self._coordinates(ensemble)
+            return self._coordinates(ensemble, self.reference)
         ensemble = measure(ensemble, names=self.columns)
-        parts = []
+        parts: list[ndarray] = []
         for name in self.columns:
             value = np.asarray(ensemble.columns[name], dtype=np.float64).reshape(len(ensemble), -1)
             if not np.isfinite(value).all():
@@ -49,12 +49,12 @@ class Features:
             parts += [np.cos(value), np.sin(value)] if name in self.periodic else [value]
         return np.concatenate(parts, axis=1)
 
-    def _coordinates(self, ensemble: Ensemble) -> Float[ndarray, "frames features"]:
+    def _coordinates(self, ensemble: Ensemble, reference: ndarray) -> Float[ndarray, "frames features"]:
         atoms = list(self.atoms)
         out = np.empty((len(ensemble), 3 * len(atoms)))
         for start in range(0, len(ensemble), CHUNK):
             x = np.asarray(ensemble.x[start : start + CHUNK], dtype=np.float64)[:, atoms]
-            out[start : start + CHUNK] = superpose(x, self.reference).reshape(len(x), -1)
+            out[start : start + CHUNK] = superpose(x, reference).reshape(len(x), -1)
         return out
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ LIMIT = 5_000
 
 @dataclass(frozen=True)
 class Projection:
-    """A map from conformations to a few coordinates, fitted once; called with an ensemble it gives [frames, dimensions].
+    """A map from conformations to a few coordinates, fitted once; called with an ensemble: [frames, dimensions].
 
     ``strength`` says what every coordinate carries: its share of the variance (PCA), its timescale in ``unit`` (TICA,
     infinite where it does not decay); None for UMAP, whose distances mean little beyond neighbourhoods.
@@ -93,7 +93,7 @@ def pca(
     >>> x = np.random.default_rng(0).normal(size=(5000, 3)) * [2.0, 1.0, 1.0]
     >>> e = Ensemble(Molecule(elements=("X",)), np.zeros((5000, 1, 3)), log_q=np.zeros(5000), columns={"v": x})
     >>> pca(e, of=["v"]).strength
-    [0.66 +- 0.0..., 0.1... +- 0.0...]
+    [0.67... +- 0.005..., 0.16... +- 0.003...]
     """
     rule = of if isinstance(of, Features) else features(ensemble, of)
     values, w = rule(ensemble), frame_weights(log_w, len(ensemble))
@@ -166,8 +166,8 @@ def tica(
         x, y = first[block == b], second[block == b]
         moments[b] = 0.5 * (x.T @ x + y.T @ y), 0.5 * (x.T @ y + y.T @ x)
     drawn = np.random.default_rng(seed).multinomial(order.blocks, np.full(order.blocks, 1 / order.blocks), repeats)
-    eigenvalues, directions = _slowest(*moments.sum(0), dimensions)
-    replicates = [_slowest(*np.tensordot(c.astype(float), moments, axes=1), dimensions)[0] for c in drawn]
+    eigenvalues, directions = _slowest(moments.sum(0), dimensions)
+    replicates = [_slowest(np.tensordot(c.astype(float), moments, axes=1), dimensions)[0] for c in drawn]
 
     def timescale(value: ndarray) -> ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -189,8 +189,9 @@ def tica(
     )
 
 
-def _slowest(instant: ndarray, lagged: ndarray, dimensions: int, *, epsilon: float = 1e-6) -> tuple[ndarray, ndarray]:
+def _slowest(moments: ndarray, dimensions: int, *, epsilon: float = 1e-6) -> tuple[ndarray, ndarray]:
     """Generalised eigenvectors of (lagged, instant) in the space where the instant covariance is not singular."""
+    instant, lagged = moments
     power, axes = np.linalg.eigh(instant)
     kept = power > epsilon * power.max()
     whiten = axes[:, kept] / np.sqrt(power[kept])

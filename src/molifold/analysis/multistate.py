@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -181,9 +182,9 @@ def mbar_temperatures(
     if len(levels) < 2:
         raise ValueError(f"ensemble: got the single temperature {levels[0]:g} K, expected two or more for MBAR")
     return mbar(
-        energy[None] / (BOLTZMANN * levels[:, None]), state, target=energy / (BOLTZMANN * temperature), temperature=temperature,
-        block=time_blocks(ensemble) if block is None else block, states=[f"{t:g} K" for t in levels], repeats=repeats,
-        seed=seed,
+        energy[None] / (BOLTZMANN * levels[:, None]), state, target=energy / (BOLTZMANN * temperature),
+        temperature=temperature, block=time_blocks(ensemble) if block is None else block,
+        states=[f"{t:g} K" for t in levels], repeats=repeats, seed=seed,
     )  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def time_blocks(ensemble: Ensemble, *, blocks: int = CORRELATED) -> Int[ndarray,
     return rank * min(blocks, len(moments)) // len(moments)
 
 
-def _pymbar(reduced: ndarray, counts: ndarray):  # noqa: ANN202 - a class of pymbar, imported on use
+def _pymbar(reduced: ndarray, counts: ndarray) -> Any:
     banner = logging.getLogger("pymbar")
     level = banner.level
     banner.setLevel(logging.ERROR)  # it advertises JAX and says that series must be subsampled: blocks do that here

@@ -18,7 +18,7 @@ from molifold.analysis.uncertainty import Estimate
 
 @dataclass(frozen=True)
 class Minimum:
-    """A local minimum: ``position`` (in the units of the axes), free energy (kT), and the climb to a deeper one (kT)."""
+    """A local minimum: ``position`` in the units of the axes, free energy and the climb to a deeper one in kT."""
 
     position: tuple[float, ...]
     free_energy: float
@@ -123,14 +123,11 @@ def minimum_energy_path(
     a, b = (_snapped(surface, neighbours, point, name) for point, name in ((start, "start"), (end, "end")))
     top = _saddle(f, neighbours, a, b)
     if top < 0:
-        raise ValueError(
-            "start, end: got two points that no path of visited bins joins; use method='kde' or fewer bins"
-        )
+        raise ValueError("start, end: no path of visited bins joins the two points; use method='kde' or fewer bins")
     steps = _widest_valley(surface, f, neighbours, a, b, float(f[top]))
     draws = surface.replicates(repeats, seed=seed).reshape(repeats, -1)
-    heights = np.array(
-        [[draw[s] - draw[a], draw[s] - draw[b]] for draw in draws if (s := _saddle(draw, neighbours, a, b)) >= 0]
-    )
+    tops = [(draw, _saddle(draw, neighbours, a, b)) for draw in draws]
+    heights = np.array([[draw[s] - draw[a], draw[s] - draw[b]] for draw, s in tops if s >= 0]).reshape(-1, 2)
     blocks = len(surface.sums)
     barrier, reverse = (_barrier(float(f[top] - f[i]), heights[:, c], blocks, surface.n) for c, i in enumerate((a, b)))
     flat = surface.free_energy

@@ -222,8 +222,8 @@ def _cross_validated(sums: ndarray, axes: Sequence[Axis]) -> float:
 def effective_counts(sums: Float[ndarray, "blocks *bins"]) -> float:
     """Independent draws that would scatter over the bins as much as the blocks do.
 
-    ``sum p (1 - p) / sum var(p)`` over bins: of ``n`` independent draws this is n, of a trajectory about its length over
-    twice the correlation time.
+    ``sum p (1 - p) / sum var(p)`` over bins: of ``n`` independent draws this is n, of a trajectory about its length
+    over twice the correlation time.
 
     >>> counts = np.random.default_rng(0).multinomial(1000, [0.1, 0.2, 0.7], size=64).astype(float)
     >>> 40_000 < effective_counts(counts) < 100_000

@@ -16,8 +16,8 @@ from molifold.ensemble import Ensemble
 class TimeOrder:
     """Frames in the order of their trajectories and time.
 
-    ``order`` are frames; position i and i + lag are ``lag`` steps apart if ``segment`` is the same at both. ``block`` is
-    that of every position, for errors. ``step`` is the time between frames in ``unit`` ("ps", or "frames" and 1).
+    ``order`` are frames; position i and i + lag are ``lag`` steps apart if ``segment`` is the same at both. ``block``
+    is that of every position, for errors. ``step`` is the time between frames in ``unit`` ("ps", or "frames" and 1).
     """
 
     order: Int[ndarray, " frames"]
@@ -67,8 +67,8 @@ def time_order(ensemble: Ensemble) -> TimeOrder:
     is cut wherever the step is not the usual one (a gap, a restart).
 
     Raises:
-        ValueError: if frames are independent draws (``log_q``), have neither column, or change temperature in the course
-            of a trajectory (replica exchange), where kinetics has no meaning.
+        ValueError: if frames are independent draws (``log_q``), have neither column, or change temperature in the
+            course of a trajectory (replica exchange), where kinetics has no meaning.
 
     >>> from molifold import Molecule
     >>> columns = {"trajectory": np.array([0, 1, 0, 1]), "time": np.array([2.0, 0.0, 0.0, 2.0])}
@@ -79,7 +79,7 @@ def time_order(ensemble: Ensemble) -> TimeOrder:
         raise ValueError("ensemble: has log_q, so its frames are independent draws; kinetics needs trajectories")
     if "trajectory" not in ensemble.columns and "time" not in ensemble.columns:
         raise ValueError(
-            "ensemble: has neither the column 'trajectory' nor 'time', expected one of them for kinetics; if the frames "
+            "ensemble: has neither the column 'trajectory' nor 'time', expected one for kinetics; if the frames "
             "are one trajectory, ensemble.assign(trajectory=np.zeros(len(ensemble), int))"
         )
     n = len(ensemble)
