@@ -154,7 +154,7 @@ def reversible(
     """Maximum-likelihood transition matrix under detailed balance, and its stationary distribution (deeptime).
 
     >>> transition, weights = reversible(np.array([[90.0, 10.0], [10.0, 30.0]]))
-    >>> transition.tolist(), weights.round(3).tolist()
+    >>> transition.round(3).tolist(), weights.round(3).tolist()
     ([[0.9, 0.1], [0.25, 0.75]], [0.714, 0.286])
     """
     from deeptime.markov.tools.estimation import transition_matrix

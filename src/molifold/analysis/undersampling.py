@@ -16,6 +16,8 @@ from molifold.ensemble import Ensemble
 
 #: A bin is under-sampled if its 95 % interval spans more than this factor.
 FACTOR = 4.0
+#: Blocks that must have seen a bin: the frames of one trajectory say little about its weight.
+ENOUGH = 3
 #: Bins per axis: coarse, so that a bin is a region and not a detail.
 COARSE = 24
 
@@ -27,7 +29,8 @@ class Undersampling:
     ``unseen`` is the probability that a new, independent stretch of sampling falls where nothing was seen so far:
     the share of every block (a piece of trajectory, a group of draws) in bins that no other block visited. ``density``
     is the posterior of the weight of every bin with ``counts`` effective counts and a Jeffreys prior; ``visits`` how
-    many blocks saw a bin. ``poor`` bins were seen, but their weight is not known within a factor of four; ``edge`` bins
+    many blocks saw a bin. ``poor`` bins were seen, but
+    by fewer than three blocks, or their weight is not known within a factor of four; ``edge`` bins
     were not seen and touch one that was: where to look next. ``poor_mass`` is the weight of the poor ones. No map can
     tell of regions far from everything seen.
     """
@@ -114,7 +117,7 @@ def undersampling(
     deviation = np.sqrt(mean * (1 - mean) / (successes + failures + 1))
     shape = surface.free_energy.value.shape
     seen = (visits > 0).reshape(shape)
-    poor = seen & (high > FACTOR * low).reshape(shape)
+    poor = seen & ((high > FACTOR * low) | (visits < ENOUGH)).reshape(shape)
     density = Band(*(a.reshape(shape) for a in (mean, deviation, low, high)))
     return Undersampling(
         axes=surface.axes,
