@@ -19,7 +19,7 @@ from molifold.cli import main
 from molifold.recipes import find
 from molifold.runs import Run
 
-COMMANDS = ("demo", "simulate", "train", "sample", "report", "compare", "check")
+COMMANDS = ("demo", "simulate", "train", "sample", "report", "analyze", "compare", "check")
 #: Everything that takes long shares one worker and one run.
 one_run = pytest.mark.xdist_group("quick demo")
 

@@ -5,6 +5,7 @@ from molifold.analysis.columns import measure, ramachandran_pairs
 from molifold.analysis.comparison import TorsionComparison, map_divergence, torsion_comparison
 from molifold.analysis.divergence import Divergence, compare
 from molifold.analysis.energies import EnergyComparison, energy_comparison, reduced_energy
+from molifold.analysis.ensemble_analysis import EnsembleAnalysis
 from molifold.analysis.ensemble_comparison import (
     Basin,
     EnergyMoments,
@@ -14,6 +15,7 @@ from molifold.analysis.ensemble_comparison import (
     Row,
 )
 from molifold.analysis.ensembles import compare_ensembles
+from molifold.analysis.ensembles_alone import analyze_ensemble
 from molifold.analysis.free_energy import (
     POSITIVE_PHI,
     FreeEnergyDifference,
@@ -47,8 +49,9 @@ from molifold.analysis.weights import (
 
 __all__ = [
     "Acceptance", "Basin", "DegreeOfFreedom", "Divergence", "EffectiveSampleSize", "EnergyComparison", "EnergyMoments",
-    "EnsembleComparison", "Estimate", "Finding", "FreeEnergyDifference", "FreedomComparison", "Histogram", "Map",
-    "MapComparison", "POSITIVE_PHI", "ParetoK", "Row", "TorsionComparison", "Verdict", "alanine_basins", "between",
+    "EnsembleAnalysis", "EnsembleComparison", "Estimate", "Finding", "FreeEnergyDifference", "FreedomComparison",
+    "Histogram", "Map", "MapComparison", "POSITIVE_PHI", "ParetoK", "Row", "TorsionComparison", "Verdict",
+    "alanine_basins", "analyze_ensemble", "between",
     "circular_histogram", "compare", "compare_ensembles", "degrees_of_freedom", "effective_fraction_by_size",
     "effective_sample_size", "energy_comparison", "forward_effective_sample_size", "free_energy_difference",
     "hydrogen_bonds", "independence_acceptance", "jensen_shannon", "kl_divergence", "log_z", "map_divergence",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molifold.analysis import EnsembleComparison, Row, verdict
+from molifold.analysis import EnsembleComparison, verdict
 from molifold.ensemble import Ensemble
+from molifold.workflows.tables import plain, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +42,7 @@ def open_pair(
         if parts.reference is None:
             raise ValueError(f"B: missing, and the run {generated} keeps no reference")
         return parts.generated, parts.reference
-    a, b = _open(generated, top=top), _open(reference, top=top)
+    a, b = open_ensemble(generated, top=top), open_ensemble(reference, top=top)
     if a.molecule.elements != b.molecule.elements:
         raise ValueError(f"B: {reference} is of {b.molecule!r}, expected {a.molecule!r} as in {generated}")
     # The same atoms, whatever the files call them.
@@ -52,7 +50,13 @@ def open_pair(
     return replace(a, molecule=known), replace(b, molecule=known)
 
 
-def _open(what: str | Path, *, top: str | Path | None) -> Ensemble:
+def open_ensemble(what: str | Path, *, top: str | Path | None = None) -> Ensemble:
+    """An ensemble by name: a store, a run (its draws), ``RUN:NAME`` (an ensemble that a run keeps), or a trajectory.
+
+    Raises:
+        FileNotFoundError: if there is nothing of that name.
+        ValueError: if a run keeps no such ensemble.
+    """
     from molifold.data import load
     from molifold.runs import Run
 
@@ -63,7 +67,7 @@ def _open(what: str | Path, *, top: str | Path | None) -> Ensemble:
             raise ValueError(f"{what}: the run keeps the ensembles {', '.join(run.ensembles) or 'none'}")
         return run.ensemble(name)
     if (Path(what) / "run.json").is_file():
-        return _open(f"{what}:generated", top=top)
+        return open_ensemble(f"{what}:generated", top=top)
     if not Path(what).exists():
         raise FileNotFoundError(f"{what}: no such store, run, RUN:ENSEMBLE or trajectory")
     if (Path(what) / "header.json").is_file():  # load would number its draws as if they were a trajectory
@@ -89,7 +93,7 @@ def processes(count: int) -> Iterator[Any]:
 def as_data(found: EnsembleComparison) -> dict[str, Any]:
     """Everything that was found, as JSON allows it (what is no number is null)."""
     judged = verdict(found)
-    return _plain({
+    return plain({
         "verdict": asdict(judged),
         "generated": asdict(found.generated),
         "reference": asdict(found.reference),
@@ -98,39 +102,13 @@ def as_data(found: EnsembleComparison) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write_table(found: EnsembleComparison, path: Path) -> Path:
     """All numbers as a table, one row each: ``.csv``, ``.parquet`` or, with the verdict, ``.json``.
 
     Raises:
         ValueError: if the ending is another, or Parquet is asked for without pyarrow.
     """
-    rows = [asdict(row) for row in found.rows()]
-    names = [field.name for field in fields(Row)]
-    if path.suffix == ".json":
-        path.write_text(json.dumps(as_data(found), indent=1) + "\n", encoding="utf-8")
-    elif path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-    elif path.suffix == ".parquet":
-        try:
-            import pyarrow as pa
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ValueError("Parquet needs pyarrow: pip install 'molifold[parquet]'") from error
-        parquet.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        raise ValueError(f"path: got {path.name!r}, expected a name that ends in .csv, .parquet or .json")
-    return path
+    return write_rows(found.rows(), path, data=as_data(found))
 
 
 def write_figures(
