@@ -371,3 +371,27 @@ def test_compare_takes_runs(molifold, demo_run):
     assert "phi x psi" in out
     assert molifold("compare", demo_run, f"{demo_run}:generated", "--samples", 50)[0] == 0
     assert "the run keeps the ensembles" in molifold("compare", demo_run, f"{demo_run}:nonsense")[2]
+
+
+def test_analyze_writes_tables_figures_and_structures(molifold, tmp_path):
+    rng = np.random.default_rng(0)
+    system = data.example("butane")
+    x = np.asarray(system.x) + 0.01 * rng.normal(size=(300, *np.shape(system.x)[1:]))
+    Ensemble(system.molecule, x, columns={"trajectory": np.arange(300) // 100}).save(tmp_path / "e")
+    files = [tmp_path / f"a.{ending}" for ending in ("csv", "parquet", "json")]
+    code, out, err = molifold("analyze", tmp_path / "e", "--method", "k-means", "--clusters", 2, "--csv", files[0],
+                              "--parquet", files[1], "--json", files[2], "--figures", tmp_path / "f")  # fmt: skip
+    assert (code, err.splitlines()[0]) == (0, "degrees of freedom ...")
+    assert "Clusters by KMeans(k=2)" in out
+    rows = json.loads(files[2].read_text())["rows"]
+    assert len(rows) == parquet.read_table(files[1]).num_rows == len(files[0].read_text().splitlines()) - 1
+    assert mdtraj.load(tmp_path / "f" / "cluster_1.pdb").n_atoms == 14
+
+
+def test_analyze_says_what_is_wrong(molifold, tmp_path):
+    code, _, err = molifold("analyze", tmp_path / "nothing")
+    assert code == 1
+    assert "no such store, run" in err
+    code, _, err = molifold("analyze", tmp_path, "--method", "magic")
+    assert code == 1
+    assert "expected one of density-peaks" in err

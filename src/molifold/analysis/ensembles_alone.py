@@ -195,7 +195,8 @@ def summarize_freedoms(
     x = np.asarray(ensemble.x)
     some = np.unique(np.linspace(0, len(x) - 1, min(FEW, len(x))).astype(int))
     options = {**blocks_of(ensemble), "repeats": 100, "seed": seed}
-    rows, vectors = [], []
+    rows: list[tuple] = []
+    vectors: list[ndarray] = []
     for start in range(0, len(freedoms), GROUP):
         group = freedoms[start : start + GROUP]
         for freedom, value in zip(group, values(x, group, molecule=ensemble.molecule), strict=True):
@@ -206,9 +207,8 @@ def summarize_freedoms(
     ranked = rank(found)
     bonds = [tuple(sorted(f.atoms[1:3])) if f.kind == "torsion" else None for f in freedoms]
     same = echoes(vectors, [i for i in ranked if found[i].reason != "ordinary"], group=bonds)
-    return tuple(
-        FreedomSummary(freedoms[i], *rows[i], found[i], freedoms[same[i]].name if i in same else None) for i in ranked
-    )
+    repeated = {i: freedoms[j].name for i, j in same.items()}
+    return tuple(FreedomSummary(freedoms[i], *rows[i], relevance=found[i], repeats=repeated.get(i)) for i in ranked)
 
 
 def _vector(freedom: DegreeOfFreedom, value: ndarray) -> ndarray:
