@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from dipeptide import BASINS, draws, reference
 
-from analysis.dipeptide import BASINS, draws, reference
 from molifold import Ensemble, Molecule
 from molifold.analysis import analyze_ensemble
 from molifold.analysis.cluster_matching import match_clusters, same_clusters
@@ -108,15 +108,17 @@ def test_pca_is_that_of_scikit_learn():
 
 
 def test_mbar_of_two_wells_is_exact_and_its_intervals_hold():
-    hits = []
+    hits, errors = [], []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         x = np.concatenate([rng.normal(0, 1, 400), rng.normal(0, 0.5, 400)])
         u = np.stack([x**2 / 2, 2 * x**2])
         found = mbar(u, np.repeat([0, 1], 400), target=u[0], block=np.arange(800) % 40, repeats=40)
         hits.append(found.free_energies.low[1] < np.log(2) < found.free_energies.high[1])
+        errors.append([found.free_energies.error[1], found.analytic_error[1]])
     assert np.mean(hits) >= 0.87
-    assert found.analytic_error[1] == pytest.approx(found.free_energies.error[1], rel=0.5)
+    ours, theirs = np.mean(errors, axis=0)  # frames are independent here, as pymbar's error supposes
+    assert ours == pytest.approx(theirs, rel=0.1)
 
 
 def test_mbar_over_temperatures_gives_the_mean_energy_of_another():
@@ -132,14 +134,14 @@ def test_mbar_over_temperatures_gives_the_mean_energy_of_another():
 
 
 def test_the_whole_analysis_of_a_simulation_and_of_draws(simulated):
-    found = analyze_ensemble(simulated)
-    assert len(found.clusters) == 3
+    found = analyze_ensemble(simulated, limit=1500)
+    assert sum(p.value for p in found.clusters.populations[:3]) > 0.98
     assert {f.freedom.name for f in found.relevant} >= {"phi", "psi"}
     assert found.basins["phi > 0"].low < SHARES[2] < found.basins["phi > 0"].high
     assert found.kinetics.model.timescales.value[0] < 5  # frames are independent: no memory
     rows = found.rows()
     assert {"degree of freedom", "cluster", "free energy", "kinetics", "landscape"} <= {r.kind for r in rows}
-    alone = analyze_ensemble(draws(1500), limit=500)
-    assert alone.frames == 500
+    alone = analyze_ensemble(draws(800), limit=400)
+    assert alone.frames == 400
     assert alone.kinetics is None
     assert "independent draws" in alone.skipped["kinetics"]

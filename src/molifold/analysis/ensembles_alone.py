@@ -35,7 +35,7 @@ from molifold.analysis.sides import log_weights
 from molifold.analysis.surfaces import free_energy_surface
 from molifold.analysis.time_order import TimeOrder, time_order
 from molifold.analysis.two_estimators import TwoEstimates, basin_difference
-from molifold.analysis.uncertainty import autocorrelation_time, estimate
+from molifold.analysis.uncertainty import Estimate, autocorrelation_time, estimate
 from molifold.analysis.undersampling import undersampling
 from molifold.ensemble import Ensemble
 
@@ -195,7 +195,7 @@ def summarize_freedoms(
     x = np.asarray(ensemble.x)
     some = np.unique(np.linspace(0, len(x) - 1, min(FEW, len(x))).astype(int))
     options = {**blocks_of(ensemble), "repeats": 100, "seed": seed}
-    rows: list[tuple] = []
+    rows: list[tuple[Estimate, float, int, float, Estimate | None]] = []
     vectors: list[ndarray] = []
     for start in range(0, len(freedoms), GROUP):
         group = freedoms[start : start + GROUP]
@@ -208,14 +208,16 @@ def summarize_freedoms(
     bonds = [tuple(sorted(f.atoms[1:3])) if f.kind == "torsion" else None for f in freedoms]
     same = echoes(vectors, [i for i in ranked if found[i].reason != "ordinary"], group=bonds)
     repeated = {i: freedoms[j].name for i, j in same.items()}
-    return tuple(FreedomSummary(freedoms[i], *rows[i], relevance=found[i], repeats=repeated.get(i)) for i in ranked)
+    return tuple(FreedomSummary(freedoms[i], *rows[i], found[i], repeated.get(i)) for i in ranked)
 
 
 def _vector(freedom: DegreeOfFreedom, value: ndarray) -> ndarray:
     return np.stack([np.cos(value), np.sin(value)], axis=1) if freedom.support == "circle" else value[:, None]
 
 
-def _summary(freedom: DegreeOfFreedom, value: ndarray, w: ndarray, order: TimeOrder | None, options: dict) -> tuple:
+def _summary(
+    freedom: DegreeOfFreedom, value: ndarray, w: ndarray, order: TimeOrder | None, options: dict
+) -> tuple[Estimate, float, int, float, Estimate | None]:
     vector = _vector(freedom, value)
     sums = np.concatenate([w[:, None] * vector, w[:, None]], axis=1)
     if freedom.support == "circle":
