@@ -6,6 +6,7 @@ import pytest
 
 from molifold import Ensemble, Molecule, plots
 from molifold import analysis as A
+from molifold.plots.torsions import milli
 from molifold.plots.training import reduce
 
 ATOM = Molecule(elements=("X",))
@@ -23,32 +24,33 @@ def two():
     return angles(4_000, 0), angles(9_000, 1)
 
 
-def texts(figure):
-    return " ".join(t.get_text() for t in figure.findobj(mpl.text.Text))
+def texts(picture):
+    """All words of the figure that matplotlib draws."""
+    return " ".join(t.get_text() for t in picture.figure().findobj(mpl.text.Text))
 
 
 def test_drawing_leaves_matplotlib_as_it_was(two):
     before = dict(mpl.rcParams)
-    plots.ramachandran({"raw": A.ramachandran(two[0])})
+    plots.ramachandran({"raw": A.ramachandran(two[0])}).figure()
     assert dict(mpl.rcParams) == before
 
 
 def test_map_shows_the_first_torsion_on_x_and_its_sizes(two):
     made = two[0]
     m = A.ramachandran(made, log_w=made.log_w)
-    figure = plots.ramachandran({"reweighted": m}, temperature=300)
-    axes = figure.axes[0]
+    picture = plots.ramachandran({"reweighted": m}, temperature=300)
+    axes = picture.figure().axes[0]
     drawn = axes.images[0].get_array()
     row, column = np.unravel_index(np.nanargmin(drawn), drawn.shape)
     assert m.free_energy[column, row] == 0
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("φ", "ψ")
-    assert "n 4,000 · ESS" in texts(figure)
-    assert "300 K" in texts(figure)
+    assert "n 4,000 · ESS" in texts(picture)
+    assert "300 K" in texts(picture)
 
 
 def test_contours_close_over_the_seam():
     # psi centred on +-180: the lines must reach both edges of the panel
-    figure = plots.ramachandran({"raw": A.ramachandran(angles(100_000, 3))})
+    figure = plots.ramachandran({"raw": A.ramachandran(angles(100_000, 3))}).figure()
     heights = np.concatenate([p.vertices[:, 1] for p in figure.axes[0].collections[0].get_paths() if len(p.vertices)])
     assert heights.max() > np.pi
     assert heights.min() < -np.pi
@@ -58,8 +60,8 @@ def test_torsions_print_divergence_and_floor(two):
     comparisons = A.torsion_comparison(*two, names=["phi", "psi"], log_w=two[0].log_w)
     text = texts(plots.torsions(comparisons))
     d = comparisons[0].reweighted_divergence
-    assert f"reweighted {1000 * d.value:#.2g}" in text
-    assert f"floor {1000 * d.floor:#.2g}" in text
+    assert f"reweighted {milli(d.value)}" in text
+    assert f"floor {milli(d.floor)}" in text
     assert "ESS" in text
 
 
@@ -93,9 +95,9 @@ def test_long_curves_are_reduced_without_losing_their_extremes_and_nan_is_left_o
 
 def test_training_takes_rows_with_gaps_text_and_dollars():
     rows = [{"step": s, "loss": 1.0 / s, "odd$name^": "NaN" if s % 2 else 3.0} for s in range(1, 30)]
-    figure = plots.training(rows)
-    figure.savefig(io.BytesIO(), format="svg")
-    assert len(figure.axes) == 2
+    picture = plots.training(rows)
+    picture.figure().savefig(io.BytesIO(), format="svg")
+    assert len(picture.panels) == 2
     with pytest.raises(ValueError, match="without a finite number"):
         plots.training([{"step": 1, "loss": float("nan")}])
 

@@ -77,13 +77,14 @@ def test_page_is_well_formed_has_every_panel_and_reaches_nowhere(page):
         "Free-energy map",
         "Free energy of 0° &lt; φ &lt; 150°",
         "All torsions",
+        "Torsions, most different first",
         "Energies",
         "Importance weights",
         "Training",
         "Settings",
     ):
         assert f"<h2>{panel}" in page, panel
-    assert page.count("<dt>Healthy</dt>") == page.count("<svg") == 6
+    assert page.count("<dt>Healthy</dt>") == page.count("<svg") == 7
 
 
 def test_page_states_numbers_and_provenance(page, parts):

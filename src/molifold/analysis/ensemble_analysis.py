@@ -53,13 +53,15 @@ class FreedomSummary:
 class Kinetics:
     """Dynamics between the states of an ensemble; ``metastable`` is what PCCA+ makes of the states of ``model``.
 
-    ``passage`` are mean first-passage times from every metastable state (row) to every other, in the unit of ``model``.
+    ``sets`` is the metastable state of each of these, and ``passage`` are mean
+    first-passage times from every metastable state (row) to every other, in the unit of ``model``.
     """
 
     timescales: ImpliedTimescales
     model: MarkovModel
     test: ChapmanKolmogorov
     metastable: Clusters
+    sets: Int[ndarray, " states"]
     passage: Band
     score: VampScore | None
 

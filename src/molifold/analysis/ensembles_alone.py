@@ -292,7 +292,7 @@ def kinetics_of(ensemble: Ensemble, rule: Features, *, order: TimeOrder, lag: in
         score = vamp_score(ensemble, chosen, of=rule, seed=seed)
     except (ValueError, np.linalg.LinAlgError):
         score = None
-    return Kinetics(times, model, test, states, mean_first_passage_times(model, sets=sets), score)
+    return Kinetics(times, model, test, states, sets, mean_first_passage_times(model, sets=sets), score)
 
 
 def _flat_from(value: ndarray, lags: Sequence[int]) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from molifold.analysis.energies import EnergyComparison
 from molifold.analysis.uncertainty import Estimate
-from molifold.plots.style import COLOURS, FILL, note, signed, styled
+from molifold.plots.marks import Mark, Steps, Text
+from molifold.plots.picture import Axis, Panel, Picture
+from molifold.plots.style import count, kelvin, signed
 
 
-@styled
-def energies(comparison: EnergyComparison, *, temperature: float | None = None) -> Figure:
+def energies(comparison: EnergyComparison, *, temperature: float | None = None) -> Picture:
     """Densities of u = U / kT: the reweighted histogram must lie on the reference; the raw one may sit higher.
 
     Left on a linear, right on a logarithmic scale, where the tails are seen.
@@ -20,31 +22,40 @@ def energies(comparison: EnergyComparison, *, temperature: float | None = None) 
     >>> from molifold.analysis import energy_comparison
     >>> u = np.random.default_rng(0).gamma(30, size=2000)
     >>> e = Ensemble(Molecule(elements=("X",)), np.zeros((2000, 1, 3)), log_p=-u)
-    >>> len(energies(energy_comparison(e, e)).axes)
+    >>> len(energies(energy_comparison(e, e)).panels)
     2
     """
     c = comparison
-    figure = Figure(figsize=(9.2, 3.2))
-    panels = figure.subplots(1, 2)
-    for axes, scale in zip(panels, ("linear", "log"), strict=True):
-        axes.stairs(c.reference, c.edges, color=FILL, fill=True)
-        axes.stairs(c.reference, c.edges, color=COLOURS["reference"], lw=1, label="reference")
-        axes.stairs(c.raw, c.edges, color=COLOURS["raw"], lw=2.4, label="raw")
-        if c.reweighted is not None:
-            axes.stairs(c.reweighted, c.edges, color=COLOURS["reweighted"], lw=1.2, label="reweighted")
-        axes.set(yscale=scale, xlim=(c.edges[0], c.edges[-1]), ylabel="density / kT⁻¹")
-        kelvin = f" at {temperature:g} K" if temperature else ""
-        axes.set_xlabel(f"reduced energy U / kT{kelvin}")
+    marks: list[Mark] = [
+        Steps(edges=c.edges, values=c.reference, colour="fill", filled=True),
+        Steps(edges=c.edges, values=c.reference, colour="reference", width=1, label="reference"),
+        Steps(edges=c.edges, values=c.raw, colour="raw", width=2.4, label="raw"),
+    ]
+    if c.reweighted is not None:
+        marks.append(Steps(edges=c.edges, values=c.reweighted, colour="reweighted", label="reweighted"))
     seen = np.concatenate([c.reference[c.reference > 0], c.raw[c.raw > 0]])
-    panels[1].set_ylim(max(seen.min(), 1e-7) / 2, 3 * seen.max())
-    panels[0].set_ylim(0, 1.12 * panels[0].get_ylim()[1])
-    note(panels[0], _text(c))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, borderaxespad=0.2)
-    return figure
+    note = Text(x=0.98, y=0.96, text=_said(c), inside="panel", across="right", up="top")
+
+    def panel(column: int, scale: Literal["linear", "log"], limits: tuple[float, float], *more: Mark) -> Panel:
+        return Panel(
+            marks=(*marks, *more),
+            x=Axis(label="reduced energy U", unit=kelvin("kT", temperature), limits=(c.edges[0], c.edges[-1])),
+            y=Axis(label="density", unit="kT⁻¹", scale=scale, limits=limits),
+            cell=(0, column, 1, 1),
+        )
+
+    top = max(v.max() for v in (c.reference, c.raw, c.reweighted) if v is not None)
+    panels = (
+        panel(0, "linear", (0, 1.18 * top), note),
+        panel(1, "log", (max(seen.min(), 1e-7) / 2, 3 * seen.max())),
+    )
+    return Picture(name="energies", panels=panels, size=(9.2, 3.2), widths=(1.0, 1.0), legend=True)
 
 
-def _text(c: EnergyComparison) -> str:
-    lines = [f"⟨u⟩ reference {_pm(c.reference_mean)}"]
+def _said(c: EnergyComparison) -> str:
+    d = c.reweighted_variation or c.raw_variation
+    worth = f", worth {count(d.ess)}" if d.ess < 0.999 * d.frames else ""
+    lines = [f"{count(d.frames)} frames each{worth}", f"⟨u⟩ reference {_pm(c.reference_mean)}"]
     if c.reweighted_mean is not None:
         lines.append(f"⟨u⟩ reweighted {_pm(c.reweighted_mean)}")
     lines.append(f"1 − overlap:\nraw {c.raw_variation.value:.3f} (floor {c.raw_variation.floor:.3f})")

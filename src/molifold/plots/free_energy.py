@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from molifold.analysis.free_energy import FreeEnergyDifference
 from molifold.analysis.histograms import Histogram
-from molifold.plots.style import COLOURS, INK, MUTED, angle_axis, label, plain, signed, styled
+from molifold.plots.marks import Band, Line, Mark, Points, Span, Text
+from molifold.plots.picture import Axis, Panel, Picture
+from molifold.plots.style import angle, ensemble_colour, kelvin, label, signed, sizes
 
 
-@styled
 def free_energy(
     differences: Mapping[str, FreeEnergyDifference],
     *,
@@ -21,7 +20,7 @@ def free_energy(
     name: str = "phi",
     region: str = "0° < φ < 150°",
     temperature: float | None = None,
-) -> Figure:
+) -> Picture:
     """Profile ``-log p`` along a torsion, and ``F(region) - F(rest)`` of every ensemble with its 95 % interval.
 
     Args:
@@ -33,53 +32,59 @@ def free_energy(
 
     >>> from molifold.analysis import circular_histogram
     >>> h = circular_histogram(np.random.default_rng(0).normal(size=1000))
-    >>> len(free_energy({}, profiles={"reference": h}).axes)
+    >>> len(free_energy({}, profiles={"reference": h}).panels)
     2
     """
-    figure = Figure(figsize=(9.2, 2.9))
-    left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
-    for key, h in profiles.items():
-        _profile(left, h, colour=COLOURS.get(key, INK), key=key)
-    angle_axis(left, name=name)
-    kelvin = f" at {temperature:g} K" if temperature else ""
-    left.set(ylabel=f"free energy / kT{kelvin}", title=f"profile along {label(name)}")
-    left.set_ylim(-0.3, None)
-    left.legend(loc="upper right", ncols=3)
-    left.set_ylim(-0.3, 1.22 * left.get_ylim()[1])
-    _differences(right, differences)
-    right.set(title=f"F({plain(region)}) − F(rest)", xlabel="kT, 95 % interval")
-    return figure
+    left = tuple(mark for key, h in profiles.items() for mark in _profile(h, key))
+    top = max((float(np.nanmax(mark.y)) for mark in left if isinstance(mark, Line)), default=1.0)
+    low, high = _reach(differences)
+    panels = (
+        Panel(
+            marks=left,
+            x=Axis(**angle(label(name))),
+            y=Axis(label="free energy", unit=kelvin("kT", temperature), limits=(-0.3, 1.42 * top + 0.3)),
+            title=f"profile along {label(name)}",
+            caption=" · ".join(dict.fromkeys(sizes(h.n, h.ess) for h in list(profiles.values())[-1:])),
+            legend="upper right",
+        ),
+        Panel(
+            marks=tuple(_differences(differences, low, high)),
+            x=Axis(unit="kT, 95 % interval", limits=(low, high)),
+            y=Axis(limits=(-len(differences) + 0.4, 0.75), ticks=(), line=False),
+            title=f"F({region}) − F(rest)",
+            cell=(0, 1, 1, 1),
+        ),
+    )
+    return Picture(name="free_energy", panels=panels, size=(9.2, 2.9), widths=(1.35, 1.0))
 
 
-def _profile(axes: Axes, h: Histogram, *, colour: str, key: str) -> None:
+def _profile(h: Histogram, key: str) -> Iterator[Mark]:
     density = np.where(h.density > 0, h.density, np.nan)
     free = -np.log(density / np.nanmax(density))
     error = h.error / density
-    axes.plot(h.centres, free, color=colour, label=plain(key), lw=1.4, zorder=2 if key == "reference" else 3)
-    axes.fill_between(h.centres, free - 1.96 * error, free + 1.96 * error, color=colour, alpha=0.18, lw=0)
+    colour = ensemble_colour(key)
+    yield Line(x=h.centres, y=free, colour=colour, label=key, width=1.4)
+    yield Band(x=h.centres, low=free - 1.96 * error, high=free + 1.96 * error, colour=colour, opacity=0.18)
 
 
-def _differences(axes: Axes, differences: Mapping[str, FreeEnergyDifference]) -> None:
+def _reach(differences: Mapping[str, FreeEnergyDifference]) -> tuple[float, float]:
     finite = [v for d in differences.values() for v in (d.value, d.low, d.high) if np.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     margin = 0.25 * (high - low) or 1.0
-    axes.set_xlim(low - margin, high + margin)
+    return low - margin, high + margin
+
+
+def _differences(differences: Mapping[str, FreeEnergyDifference], low: float, high: float) -> Iterator[Mark]:
+    known = differences.get("reference")
+    if known is not None and np.isfinite(known.value):
+        yield Span(low=max(known.low, low), high=min(known.high, high), colour="reference", opacity=0.1)
     for row, (key, d) in enumerate(differences.items()):
-        colour, start = COLOURS.get(key, INK), max(d.low, low - margin)
-        axes.plot([start, min(d.high, high + margin)], [-row, -row], color=colour, lw=2, solid_capstyle="butt")
-        if np.isfinite(d.value):
-            axes.plot(d.value, -row, "o", color=colour, ms=7)
-            text = f"{plain(key)}: {signed(d.value, '.2f')} ± {d.error:.2f} kT"
-        else:
-            axes.plot(start, -row, ">", color=colour, ms=7)
-            text = f"{plain(key)}: no frame inside: above {d.low:.1f} kT"
-        axes.text(low - margin, -row + 0.2, text, color=INK, fontsize=8.5)
-        axes.text(
-            high + margin, -row + 0.2, f"P = {100 * d.population_a.value:.2f} %", ha="right", color=MUTED, fontsize=8
-        )
-    if "reference" in differences and np.isfinite(differences["reference"].value):
-        axes.axvspan(
-            differences["reference"].low, differences["reference"].high, color=COLOURS["reference"], alpha=0.1, lw=0
-        )
-    axes.set(ylim=(-len(differences) + 0.4, 0.75), yticks=[])
-    axes.spines["left"].set_visible(False)
+        colour, start = ensemble_colour(key), max(d.low, low)
+        at = np.full(2, -float(row))
+        yield Line(x=np.array([start, min(d.high, high)]), y=at, colour=colour, width=2)
+        seen = np.isfinite(d.value)
+        text = f"{signed(d.value, '.2f')} ± {d.error:.2f} kT" if seen else f"no frame inside: above {d.low:.1f} kT"
+        x = np.array([d.value if seen else start])
+        yield Points(x=x, y=at[:1], colour=colour, size=7, symbol="o" if seen else ">")
+        yield Text(x=low, y=0.2 - row, text=f"{key}: {text}", colour="ink", size=8.5)
+        yield Text(x=high, y=0.2 - row, text=f"P = {100 * d.population_a.value:.2f} %", across="right", size=8)

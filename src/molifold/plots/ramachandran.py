@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from numpy import ndarray
 
 from molifold.analysis.histograms import Map
-from molifold.plots.style import FREE_ENERGY, INK, MUTED, angle_axis, count, plain, styled
+from molifold.plots.marks import Contours, Heatmap
+from molifold.plots.picture import Axis, Panel, Picture, without_words
+from molifold.plots.style import angle, kelvin, label, sizes
 
 #: Free energies above this (kT) are one colour: fewer than one frame in 22,000 of the densest bin.
 LIMIT = 10.0
 
 
-@styled
-def ramachandran(maps: Mapping[str, Map], *, temperature: float | None = None, limit: float = LIMIT) -> Figure:
+def ramachandran(maps: Mapping[str, Map], *, temperature: float | None = None, limit: float = LIMIT) -> Picture:
     """Free energy ``-log p`` of two torsions in kT, one panel per ensemble, with contours at every second kT.
 
     Bins that no frame visited stay empty. Contours are of the density smoothed over one bin, on the torus, and end
@@ -34,31 +34,33 @@ def ramachandran(maps: Mapping[str, Map], *, temperature: float | None = None, l
     >>> from molifold.analysis import Map
     >>> from molifold.analysis.histograms import edges
     >>> flat = Map(("phi", "psi"), edges(8), np.full((8, 8), 1 / (2 * np.pi) ** 2), 100, 100.0)
-    >>> [axes.get_title(loc="left") for axes in ramachandran({"raw": flat}).axes][0]
-    'raw'
+    >>> ramachandran({"raw": flat}).panels[0].caption
+    'n 100'
     """
     if not maps:
         raise ValueError("maps: got none, expected at least one title and map")
-    figure = Figure(figsize=(3.05 * len(maps) + 0.75, 3.45))
-    panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
-    images = []
-    for axes, (title, m) in zip(panels, maps.items(), strict=True):
-        images.append(axes.imshow(
-            np.where(np.isfinite(m.free_energy), m.free_energy, np.nan).T, origin="lower", cmap=FREE_ENERGY,
-            extent=(-np.pi, np.pi, -np.pi, np.pi), vmin=0, vmax=limit, interpolation="nearest",
+    panels = []
+    for i, (title, m) in enumerate(maps.items()):
+        x, smooth = smoothed(m)
+        y = Axis(**angle(label(m.names[1])))
+        panels.append(Panel(
+            marks=(
+                Heatmap(
+                    x=m.edges, y=m.edges, values=np.where(m.density > 0, m.free_energy, np.nan), limits=(0, limit),
+                    bar=f"free energy / {kelvin('kT', temperature)}",
+                ),
+                Contours(x=x, y=x, values=smooth, levels=_levels(m, limit)),
+            ),
+            x=Axis(**angle(label(m.names[0]))),
+            y=y if i == 0 else without_words(y),
+            title=title,
+            caption=sizes(m.n, m.ess),
+            cell=(0, i, 1, 1),
+            box=True,
         ))  # fmt: skip
-        x, z = _smooth(m)
-        axes.contour(x, x, z.T, levels=_levels(m, limit), colors=INK, linewidths=0.6, alpha=0.75)
-        angle_axis(axes, "x", name=m.names[0])
-        angle_axis(axes, "y", name=m.names[1] if axes is panels[0] else "")
-        axes.set_title(plain(title))
-        weighted = f" · ESS {count(m.ess)}" if m.ess < 0.999 * m.n else ""
-        axes.text(1, 1.02, f"n {count(m.n)}{weighted}", transform=axes.transAxes, ha="right", fontsize=7.5, color=MUTED)
-        axes.spines[["top", "right"]].set_visible(True)
-    kelvin = f" at {temperature:g} K" if temperature else ""
-    bar = figure.colorbar(images[0], ax=panels, label=f"free energy / kT{kelvin}", shrink=0.82, pad=0.015, extend="max")
-    bar.outline.set_visible(False)
-    return figure
+    return Picture(
+        name="ramachandran", panels=tuple(panels), size=(3.05 * len(maps) + 0.75, 3.45), widths=(1.0,) * len(maps)
+    )
 
 
 def _levels(m: Map, limit: float) -> Float[ndarray, " levels"]:
@@ -66,7 +68,7 @@ def _levels(m: Map, limit: float) -> Float[ndarray, " levels"]:
     return np.arange(2, max(min(limit, top), 2) + 1e-9, 2)
 
 
-def _smooth(m: Map, *, width: float = 0.8) -> tuple[Float[ndarray, " points"], Float[ndarray, "points points"]]:
+def smoothed(m: Map, *, width: float = 0.8) -> tuple[Float[ndarray, " points"], Float[ndarray, "points points"]]:
     """Bin centres and free energy of the density smoothed on the torus, one bin beyond each edge so lines close."""
     bins = len(m.density)
     offset = np.minimum(np.arange(bins), bins - np.arange(bins))

@@ -1,16 +1,11 @@
-"""The look of every picture: colours that colour-blind eyes tell apart, and sizes that fit a page."""
+"""The look of every picture: colours that colour-blind eyes tell apart, letters that can be read, words for numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
+from collections.abc import Mapping
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.rcsetup import cycler
 
 from molifold.analysis.free_energy import POSITIVE_PHI
 
@@ -18,12 +13,19 @@ INK, MUTED, LINE, PAPER = "#1c2733", "#62707f", "#c9d2da", "#ffffff"
 #: The three ensembles of every comparison; blue and vermilion are Okabe and Ito's (jfly.uni-koeln.de/color, 2008).
 REFERENCE, FILL, RAW, REWEIGHTED = "#4a5866", "#d5dce3", "#d55e00", "#0072b2"
 GOOD, FAIR, BAD = "#009e73", "#e69f00", "#cc3311"
+#: Every colour of a picture, by the name that the picture uses. The last eight are for series, in this order: six of
+#: Okabe and Ito's, and two dark ones of Paul Tol's (personal.sron.nl/~pault, 2021).
+PALETTE = {
+    "ink": INK, "muted": MUTED, "line": LINE, "paper": PAPER, "fill": FILL,
+    "reference": REFERENCE, "raw": RAW, "reweighted": REWEIGHTED, "good": GOOD, "fair": FAIR, "bad": BAD,
+    "blue": REWEIGHTED, "vermilion": RAW, "green": GOOD, "purple": "#cc79a7", "sky": "#56b4e9", "orange": FAIR,
+    "indigo": "#332288", "wine": "#882255",
+}  # fmt: skip
 #: For series without a meaning of their own, in order.
-CYCLE = (REWEIGHTED, RAW, GOOD, "#cc79a7", "#56b4e9", "#e69f00")
-#: Low free energy dark, high free energy pale; ordered in lightness, so it also reads in grey.
-FREE_ENERGY = "YlGnBu_r"
-#: Names of the three ensembles, everywhere.
-COLOURS = {"reference": REFERENCE, "raw": RAW, "reweighted": REWEIGHTED}
+CYCLE = tuple(PALETTE)[-8:]
+#: Scales of colour by what they show, as matplotlib names them; each is ordered in lightness, so it also reads in grey.
+#: Low free energy is dark and high is pale.
+COLORMAPS = {"free_energy": "YlGnBu_r", "density": "YlGnBu", "error": "OrRd", "difference": "RdBu_r", "time": "viridis"}
 
 RC: dict[Any, Any] = {
     "figure.facecolor": PAPER, "axes.facecolor": "none", "savefig.facecolor": PAPER,
@@ -32,40 +34,30 @@ RC: dict[Any, Any] = {
     "text.color": INK, "axes.titlecolor": INK, "axes.labelcolor": MUTED, "xtick.color": LINE, "ytick.color": LINE,
     "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.edgecolor": LINE, "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlepad": 8, "lines.linewidth": 1.5,
-    "lines.solid_joinstyle": "round", "figure.constrained_layout.use": True, "axes.prop_cycle": cycler(color=CYCLE),
-    "axes.unicode_minus": True, "svg.fonttype": "none", "savefig.dpi": 160,
+    "lines.solid_joinstyle": "round", "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.07,
+    "hatch.linewidth": 0.6,
+    "axes.unicode_minus": True, "svg.fonttype": "none", "savefig.dpi": 160, "svg.hashsalt": "molifold",
 }  # fmt: skip
-
-P = ParamSpec("P")
 
 _GREEK = {"phi": "φ", "psi": "ψ", "omega": "ω", "chi1": "χ1", "chi2": "χ2", "chi3": "χ3", "chi4": "χ4", "chi5": "χ5"}
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Run a drawing function under the style of this module, leaving matplotlib's settings as they were.
+def series(i: int) -> str:
+    """Name of the colour of series i; they come round again after eight.
 
-    >>> @styled
-    ... def draw():
-    ...     return Figure()
-    >>> draw().get_facecolor() == (1.0, 1.0, 1.0, 1.0)
-    True
+    >>> series(0), series(9)
+    ('blue', 'vermilion')
     """
-
-    @wraps(draw)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(RC):
-            return draw(*args, **kwargs)
-
-    return inside
+    return CYCLE[i % len(CYCLE)]
 
 
-def plain(text: str) -> str:
-    r"""Text of a user as it is to be drawn: a dollar sign in it begins no formula.
+def ensemble_colour(name: str) -> str:
+    """Colour of an ensemble that is called so: the three of every comparison have their own, others are "ink".
 
-    >>> plain("a$b")
-    'a\\$b'
+    >>> ensemble_colour("raw"), ensemble_colour("mine")
+    ('raw', 'ink')
     """
-    return text.replace("$", r"\$")
+    return name if name in ("reference", "raw", "reweighted") else "ink"
 
 
 def label(name: str) -> str:
@@ -102,12 +94,22 @@ def count(n: float) -> str:
     return f"{round(n):,}"
 
 
-def angle_axis(axes: Axes, which: str = "x", *, name: str = "") -> None:
-    """Ticks in degrees on an axis in radians."""
-    degrees = np.array([-120, -60, 0, 60, 120])
-    axes.set(**{f"{which}lim": (-np.pi, np.pi), f"{which}label": label(name) if name else ""})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_ticks(np.radians(degrees), [f"{'−' if d < 0 else ''}{abs(d)}°" for d in degrees])
+def sizes(n: float, ess: float) -> str:
+    """How many frames, and what they are worth where that is less.
+
+    >>> sizes(1000, 1000), sizes(1000, 400)
+    ('n 1,000', 'n 1,000 · ESS 400')
+    """
+    return f"n {count(n)}" + (f" · ESS {count(ess)}" if ess < 0.999 * n else "")
+
+
+def kelvin(unit: str, temperature: float | None) -> str:
+    """A unit of energy, and the temperature where it is known.
+
+    >>> kelvin("kT", 300), kelvin("kT", None)
+    ('kT at 300 K', 'kT')
+    """
+    return f"{unit} at {temperature:g} K" if temperature else unit
 
 
 def signed(value: float, digits: str = ".3g") -> str:
@@ -119,9 +121,12 @@ def signed(value: float, digits: str = ".3g") -> str:
     return f"{value:{digits}}".replace("-", "−")
 
 
-def note(axes: Axes, text: str, *, x: float = 0.98, y: float = 0.96, right: bool = True) -> None:
-    """Small text inside a panel, in axes coordinates."""
-    axes.text(
-        x, y, text, transform=axes.transAxes, ha="right" if right else "left", va="top", fontsize=7.5, color=MUTED,
-        linespacing=1.35,
-    )  # fmt: skip
+def angle(label: str = "", *, step: int = 60) -> Mapping[str, Any]:
+    """Arguments of an ``Axis`` for an angle in radians: periodic, with ticks in degrees.
+
+    >>> angle("φ")["ticks"][0][1]
+    '−120°'
+    """
+    degrees = range(-180 + step, 180, step)
+    ticks = tuple((float(np.radians(d)), f"{signed(d, 'd')}°") for d in degrees)
+    return {"label": label, "limits": (-np.pi, np.pi), "period": 2 * np.pi, "ticks": ticks}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from collections.abc import Iterator, Sequence
 
 from molifold.analysis.comparison import TorsionComparison
 from molifold.analysis.histograms import Histogram
-from molifold.plots.style import COLOURS, FILL, angle_axis, count, label, note, styled
+from molifold.plots.marks import Band, Mark, Steps, Text
+from molifold.plots.picture import Axis, Panel, Picture, grid
+from molifold.plots.style import angle, label, sizes
 
 COLUMNS = 4
 
 
-@styled
-def torsions(comparisons: Sequence[TorsionComparison]) -> Figure:
+def torsions(comparisons: Sequence[TorsionComparison]) -> Picture:
     """Densities of every torsion (per radian); bands are one standard error.
 
     The number in a panel is the Jensen-Shannon divergence from the reference in thousandths of a bit, and the
@@ -33,55 +29,44 @@ def torsions(comparisons: Sequence[TorsionComparison]) -> Figure:
     """
     if not comparisons:
         raise ValueError("comparisons: got none, expected at least one torsion")
-    columns = min(COLUMNS, len(comparisons))
-    rows = math.ceil(len(comparisons) / columns)
-    figure = Figure(figsize=(max(2.5 * columns, 4.6), 2.15 * rows + 0.35))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, c in zip(panels, comparisons, strict=False):
-        _panel(axes, c)
-    for axes in panels[len(comparisons) :]:
-        axes.remove()
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=len(names), borderaxespad=0.2)
-    return figure
+    panels, widths, heights = grid([_panel(c) for c in comparisons], columns=COLUMNS)
+    size = (max(2.5 * len(widths), 4.6), 2.15 * len(heights) + 0.35)
+    return Picture(name="torsions", panels=panels, size=size, widths=widths, heights=heights, legend=True)
 
 
-def _panel(axes: Axes, c: TorsionComparison) -> None:
-    axes.fill_between(c.reference.edges, *_steps(c.reference), step="post", color=FILL, lw=0)
-    axes.stairs(
-        c.reference.density,
-        c.reference.edges,
-        color=COLOURS["reference"],
-        lw=1,
-        label=_legend("reference", c.reference),
-    )
-    for name, h, width in (("raw", c.raw, 2.4), ("reweighted", c.reweighted, 1.2)):
-        if h is None:
-            continue
-        axes.stairs(h.density, h.edges, color=COLOURS[name], lw=width, label=_legend(name, h))
-        low, high = (np.append(v, v[-1]) for v in (h.density - h.error, h.density + h.error))
-        axes.fill_between(h.edges, low, high, step="post", color=COLOURS[name], alpha=0.25, lw=0)
+def _panel(c: TorsionComparison) -> Panel:
     top = max(h.density.max() for h in (c.reference, c.raw, c.reweighted) if h is not None)
-    angle_axis(axes)
-    axes.set(ylim=(0, 1.42 * top), yticks=[])
-    axes.spines["left"].set_visible(False)
-    axes.set_title(label(c.name))
-    lines = [f"raw {_milli(c.raw_divergence.value)}"]
+    said = f"JSD / mbit: raw {milli(c.raw_divergence.value)}"
     floor = c.raw_divergence.floor
     if c.reweighted_divergence is not None:
-        lines.append(f"reweighted {_milli(c.reweighted_divergence.value)}")
+        said += f", reweighted {milli(c.reweighted_divergence.value)}"
         floor = c.reweighted_divergence.floor
-    note(axes, "JSD / mbit: " + ", ".join(lines) + f"\nfloor {_milli(floor)}", y=1.0)
+    note = Text(x=0.98, y=1, text=f"{said}\nfloor {milli(floor)}", inside="panel", across="right", up="top")
+    return Panel(
+        marks=(*_histograms(c), note),
+        x=Axis(**angle()),
+        y=Axis(limits=(0, 1.42 * top), ticks=(), line=False),
+        title=label(c.name),
+    )
 
 
-def _steps(h: Histogram) -> tuple[np.ndarray, float]:
-    return np.append(h.density, h.density[-1]), 0.0
+def _histograms(c: TorsionComparison) -> Iterator[Mark]:
+    yield Steps(edges=c.reference.edges, values=c.reference.density, colour="fill", filled=True)
+    for name, h, width in (("reference", c.reference, 1), ("raw", c.raw, 2.4), ("reweighted", c.reweighted, 1.2)):
+        if h is not None:
+            yield Steps(edges=h.edges, values=h.density, colour=name, width=width, label=_legend(name, h))
+            if name != "reference":
+                yield Band(edges=h.edges, low=h.density - h.error, high=h.density + h.error, colour=name, opacity=0.25)
 
 
-def _milli(bits: float) -> str:
-    return f"{1000 * bits:#.2g}" if bits < 0.1 else f"{1000 * bits:.0f}"
+def milli(bits: float) -> str:
+    """A divergence in thousandths of a bit.
+
+    >>> milli(0.00123), milli(0.5)
+    ('1.2', '500')
+    """
+    return f"{1000 * bits:#.2g}" if bits < 0.00995 else f"{1000 * bits:.0f}"
 
 
 def _legend(name: str, h: Histogram) -> str:
-    weighted = f", ESS {count(h.ess)}" if h.ess < 0.999 * h.n else ""
-    return f"{name} (n {count(h.n)}{weighted})"
+    return f"{name} ({sizes(h.n, h.ess)})"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy import ndarray
 
-from molifold.plots.style import CYCLE, MUTED, note, plain, signed, styled
+from molifold.plots.marks import Band, Line, Mark, Text
+from molifold.plots.picture import Axis, Panel, Picture
+from molifold.plots.style import series as colour_of
+from molifold.plots.style import signed
 
 #: Points that a curve is reduced to: means over equal runs of steps, with the range of the run as a band.
 POINTS = 400
@@ -21,10 +21,11 @@ POINTS = 400
 BOOKKEEPING = ("step", "time", "validation_error")
 #: What the wide panel shows, as far as it was logged: the likelihood of training and of held-out frames.
 LIKELIHOOD = ("loss/nll", "validation_nll")
+#: Small panels in a row.
+COLUMNS = 4
 
 
-@styled
-def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def training(rows: Sequence[Mapping[str, Any]]) -> Picture:
     """The likelihood in a wide panel, everything else that was logged in small ones, over steps.
 
     Args:
@@ -34,10 +35,29 @@ def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: if no row has a number.
 
-    >>> figure = training([{"step": s, "loss": 1 / s, "learning_rate": 1e-3} for s in range(1, 50)])
-    >>> [axes.get_title(loc="left") for axes in figure.axes]
+    >>> picture = training([{"step": s, "loss": 1 / s, "learning_rate": 1e-3} for s in range(1, 50)])
+    >>> [panel.title for panel in picture.panels]
     ['loss', 'learning rate']
     """
+    series = _series(rows)
+    main = [name for name in (LIKELIHOOD if "loss/nll" in series else ("loss", "validation_nll")) if name in series]
+    main = main or [next(iter(series))]
+    small = [name for name in series if name not in main]
+    rows_of_small = math.ceil(len(small) / COLUMNS)
+    columns = min(COLUMNS, max(1, len(small)))
+    return Picture(
+        name="training",
+        panels=(
+            _wide({name: series[name] for name in main}, columns),
+            *(_small(name, series[name], (1 + i // columns, i % columns, 1, 1)) for i, name in enumerate(small)),
+        ),
+        size=(9.2, 3.0 + 1.75 * rows_of_small),
+        widths=(1.0,) * columns,
+        heights=(3.0,) + (1.75,) * rows_of_small,
+    )
+
+
+def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Float[ndarray, "rows 2"]]:
     series = {}
     for name in dict.fromkeys(key for row in rows for key in row if key not in BOOKKEEPING):
         points = np.array([(row["step"], _number(row[name])) for row in rows if name in row])
@@ -45,40 +65,7 @@ def training(rows: Sequence[Mapping[str, Any]]) -> Figure:
             series[name] = points
     if not series:
         raise ValueError(f"rows: got {len(rows)} rows without a finite number, expected step and at least one scalar")
-    main = [name for name in (LIKELIHOOD if "loss/nll" in series else ("loss", "validation_nll")) if name in series]
-    main = main or [next(iter(series))]
-    small = [name for name in series if name not in main]
-    rows_of_small = math.ceil(len(small) / 4)
-    figure = Figure(figsize=(9.2, 3.0 + 1.75 * rows_of_small))
-    columns = min(4, max(1, len(small)))
-    grid = figure.add_gridspec(1 + rows_of_small, columns, height_ratios=[3.0] + [1.75] * rows_of_small)
-    wide = figure.add_subplot(grid[0, :])
-    for i, name in enumerate(main):
-        _curve(wide, series[name], colour=CYCLE[i % len(CYCLE)], name=name)
-    wide.set_title(plain(main[0]) if len(main) == 1 else "negative log-likelihood")
-    wide.set_xlabel("step")
-    if len(main) > 1:
-        wide.legend(loc="upper right", ncols=min(len(main), 4))
-    _frame(wide, [series[name] for name in main])
-    for i, name in enumerate(small):
-        axes = figure.add_subplot(grid[1 + i // columns, i % columns])
-        _curve(axes, series[name], colour=MUTED, name=name)
-        axes.set_title(plain(name.replace("_", " ")))
-        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
-        positive = series[name][:, 1] > 0
-        # The rate ends at nearly zero; its course is better seen on a linear axis.
-        if name != "learning_rate" and positive.all() and series[name][:, 1].max() > 100 * series[name][:, 1].min():
-            axes.set_yscale("log")
-    for axes in figure.axes:
-        axes.xaxis.set_major_locator(_few_ticks(4 if axes is not wide else 8))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}"))
-    return figure
-
-
-def _few_ticks(n: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(n, integer=True)
+    return series
 
 
 def _number(value: Any) -> float:
@@ -88,11 +75,38 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _curve(axes: Axes, points: Float[ndarray, "rows 2"], *, colour: str, name: str) -> None:
+def _wide(series: Mapping[str, Float[ndarray, "rows 2"]], columns: int) -> Panel:
+    names = list(series)
+    curves = [mark for i, name in enumerate(names) for mark in _curve(series[name], colour_of(i), name)]
+    limits, note = _range(list(series.values()))
+    return Panel(
+        marks=(*curves, *note),
+        x=Axis(label="step", whole=True),
+        y=Axis(limits=limits),
+        title=names[0] if len(names) == 1 else "negative log-likelihood",
+        legend="upper right" if len(names) > 1 else "",
+        cell=(0, 0, 1, columns),
+    )
+
+
+def _small(name: str, points: Float[ndarray, "rows 2"], cell: tuple[int, int, int, int]) -> Panel:
+    y = points[np.isfinite(points[:, 1]), 1]
+    # The rate ends at nearly zero; its course is better seen on a linear axis.
+    far = name != "learning_rate" and y.min() > 0 and y.max() > 100 * y.min()
+    return Panel(
+        marks=tuple(_curve(points, "muted", name)),
+        x=Axis(whole=True),
+        y=Axis(scale="log" if far else "linear"),
+        title=name.replace("_", " "),
+        cell=cell,
+    )
+
+
+def _curve(points: Float[ndarray, "rows 2"], colour: str, name: str) -> Iterator[Mark]:
     x, low, middle, high = reduce(points)
-    axes.plot(x, middle, color=colour, label=plain(name), marker="o" if len(x) < 30 else "", markersize=3)
+    yield Line(x=x, y=middle, colour=colour, label=name, size=3 if len(x) < 30 else 0)
     if len(points) > len(x):
-        axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+        yield Band(x=x, low=low, high=high, colour=colour)
 
 
 def reduce(points: Float[ndarray, "rows 2"]) -> tuple[ndarray, ndarray, ndarray, ndarray]:
@@ -107,13 +121,14 @@ def reduce(points: Float[ndarray, "rows 2"]) -> tuple[ndarray, ndarray, ndarray,
     return np.array(x), np.array([v.min() for v in y]), np.array([v.mean() for v in y]), np.array([v.max() for v in y])
 
 
-def _frame(axes: Axes, series: Sequence[Float[ndarray, "rows 2"]]) -> None:
+def _range(series: Sequence[Float[ndarray, "rows 2"]]) -> tuple[tuple[float, float], list[Text]]:
     """Leave the first 5 % of the steps out of the vertical range: they would flatten all the rest."""
     points = np.concatenate(series)
     points = points[np.isfinite(points[:, 1])]
     late = points[points[:, 0] >= 0.05 * points[:, 0].max(), 1]
     low, high = np.quantile(late, [0.001, 0.999])
     margin = 0.06 * (high - low) or 1.0
-    axes.set_ylim(low - margin, high + margin)
-    if points[:, 1].max() > high + 2 * margin:
-        note(axes, f"first steps are outside: up to {signed(points[:, 1].max())}", y=0.84)
+    top = float(points[:, 1].max())
+    text = f"first steps are outside: up to {signed(top)}"
+    note = Text(x=0.98, y=0.84, text=text, inside="panel", across="right", up="top")
+    return (low - margin, high + margin), [note] if top > high + 2 * margin else []

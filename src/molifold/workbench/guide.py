@@ -51,6 +51,15 @@ REGION = Help(
     ),
 )
 
+RIDGE = Help(
+    shows=(
+        "Every torsion in a row, the one that differs most from the reference at the top. Right: its divergence with "
+        "95 % interval; the grey bar ends at what a perfect model exceeds once in twenty times."
+    ),
+    healthy="Points inside the grey bars.",
+    otherwise="Points far to the right of their bars: begin with the torsion at the top.",
+)
+
 TORSIONS = Help(
     shows=(
         "Density of every rotatable torsion. JSD is the Jensen–Shannon divergence from the reference in "

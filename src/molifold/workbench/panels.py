@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
 from molifold import plots
 from molifold.analysis.verdict import interval, percent
+from molifold.plots import Picture
 from molifold.plots.style import arc, label
 from molifold.workbench import guide
 from molifold.workbench.guide import Help
@@ -20,7 +19,7 @@ class Panel:
     """A picture, how to read it, and a table under it whose first row is the head."""
 
     title: str
-    figure: Figure
+    picture: Picture
     help: Help
     rows: tuple[tuple[str, ...], ...] = ()
 
@@ -32,7 +31,7 @@ def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
         names = tuple(found.maps.values())[0].names
         yield Panel(
             title=f"Free-energy map of {label(names[0])} and {label(names[1])}",
-            figure=plots.ramachandran(found.maps, temperature=temperature),
+            picture=plots.ramachandran(found.maps, temperature=temperature),
             help=guide.MAP,
             rows=_map_rows(found),
         )
@@ -40,7 +39,7 @@ def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
         name = label(region.torsion)
         yield Panel(
             title=f"Free energy of {arc(region.torsion)}",
-            figure=plots.free_energy(
+            picture=plots.free_energy(
                 region.differences,
                 profiles=region.profiles,
                 name=region.torsion,
@@ -53,27 +52,32 @@ def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
     if results.torsions:
         yield Panel(
             title="All torsions",
-            figure=plots.torsions(results.torsions),
+            picture=plots.torsions(results.torsions),
             help=guide.TORSIONS,
             rows=_torsion_rows(results),
+        )
+        yield Panel(
+            title="Torsions, most different first",
+            picture=plots.ridge(results.torsions),
+            help=guide.RIDGE,
         )
     if results.energies is not None:
         yield Panel(
             title="Energies",
-            figure=plots.energies(results.energies, temperature=temperature),
+            picture=plots.energies(results.energies, temperature=temperature),
             help=guide.ENERGIES,
         )
     if results.log_w is not None and results.pareto is not None:
         yield Panel(
             title="Importance weights",
-            figure=plots.weights(results.log_w),
+            picture=plots.weights(results.log_w),
             help=guide.WEIGHTS,
             rows=_weight_rows(results),
         )
     if any(key not in ("step", "time") for row in parts.history for key in row):
         yield Panel(
             title="Training",
-            figure=plots.training(parts.history),
+            picture=plots.training(parts.history),
             help=guide.TRAINING,
         )
 

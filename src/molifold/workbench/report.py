@@ -182,7 +182,7 @@ def _section(panel: Panel, *, key: str, explain: bool) -> str:
     answers = zip(("Shows", "Healthy", "Otherwise"), panel.help, strict=True)
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in answers)
     reading = f"<dl>{terms}</dl>\n" if explain else ""
-    picture = inline(panel.figure, key=key, title=panel.title)
+    picture = inline(panel.picture.figure(), key=key, title=panel.title)
     return (
         f"<section>\n<h2>{html.escape(panel.title)}</h2>\n<figure>{picture}</figure>\n"
         f"{_table(panel.rows)}{reading}</section>"

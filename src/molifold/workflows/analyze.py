@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molifold.analysis import EnsembleAnalysis
 from molifold.analysis.methods import HDBSCAN, DensityPeaks, KCenters, KMeans
 from molifold.ensemble import Ensemble
 from molifold.workflows.tables import plain, write_rows
+
+if TYPE_CHECKING:
+    from molifold.plots import Picture
 
 #: Ways of clustering by name; those that want a number of clusters take it.
 METHODS = ("density-peaks", "hdbscan", "k-means", "k-centers")
@@ -50,20 +54,28 @@ def as_data(found: EnsembleAnalysis) -> dict[str, Any]:
 
 
 def write_figures(found: EnsembleAnalysis, ensemble: Ensemble, folder: Path) -> list[Path]:
-    """Free-energy map as PNG, and the medoid of every cluster as a PDB file."""
-    from molifold import analysis, data, plots
-    from molifold.analysis.sides import log_weights
+    """Free energies, clusters and kinetics as PNG files, and the medoid of every cluster as a PDB file."""
+    from molifold import data
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    if found.surface is not None and len(found.surface.names) == 2:
-        part, names = ensemble[found.index], found.surface.names
-        log_w = log_weights(part) if found.weighted else None
-        density = analysis.ramachandran(part, log_w=log_w, names=names)
-        paths.append(folder / f"map_{'_'.join(names)}.png")
-        plots.ramachandran({"ensemble": density}).savefig(paths[-1], dpi=200)
+    paths = [picture.save(folder / f"{name}.png", dpi=200) for name, picture in _pictures(found, ensemble)]
     if found.clusters is not None:
         for i, x in enumerate(found.medoids):
             paths.append(folder / f"cluster_{i}.pdb")
             data.write(Ensemble(ensemble.molecule, x[None]), paths[-1])
     return paths
+
+
+def _pictures(found: EnsembleAnalysis, ensemble: Ensemble) -> Iterator[tuple[str, Picture]]:
+    from molifold import plots
+
+    part = ensemble[found.index]
+    if found.surface is not None:
+        yield "surface", plots.surface(found.surface)
+    if found.clusters is not None and len(found.clusters):
+        yield "clusters", plots.clusters(found.clusters, part)
+    if (kinetics := found.kinetics) is not None:
+        yield "timescales", plots.timescales(kinetics.timescales)
+        yield "chapman_kolmogorov", plots.chapman_kolmogorov(kinetics.test)
+        yield "states", plots.clusters(kinetics.metastable, part)
+        yield "network", plots.network(kinetics.model, kinetics.passage, sets=kinetics.sets)

@@ -13,7 +13,7 @@ from molifold.ensemble import Ensemble
 from molifold.workflows.tables import plain, write_rows
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from molifold.plots import Picture
 
 #: Torsions that are drawn.
 DRAWN = 12
@@ -114,29 +114,30 @@ def write_table(found: EnsembleComparison, path: Path) -> Path:
 def write_figures(
     found: EnsembleComparison, generated: Ensemble, reference: Ensemble, folder: Path, *, weighted: bool = True
 ) -> list[Path]:
-    """Maps, torsions, energies and weights as PNG files in a folder."""
+    """The comparison as a table, maps, torsions, energies and weights as PNG files in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in _figures(found, generated, reference, weighted=weighted):
-        paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=200)
+    for name, picture in _pictures(found, generated, reference, weighted=weighted):
+        paths.append(picture.save(folder / f"{name}.png", dpi=200))
     return paths
 
 
-def _figures(
+def _pictures(
     found: EnsembleComparison, generated: Ensemble, reference: Ensemble, *, weighted: bool
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[tuple[str, Picture]]:
     from molifold import analysis, plots
     from molifold.analysis.sides import log_weights
 
     log_w = log_weights(generated) if found.generated.weighted and weighted else None
     key = "raw" if log_w is None else "reweighted"
+    yield "comparison", plots.comparison(found)
     for m in found.maps:
         yield f"map_{'_'.join(m.names)}", plots.ramachandran({"reference": m.reference, key: m.generated})
     torsions = [f.freedom.name for f in found.freedoms if f.freedom.kind == "torsion" and not f.repeats][:DRAWN]
     if torsions:
         compared = analysis.torsion_comparison(generated, reference, names=torsions, log_w=log_w)
         yield "torsions", plots.torsions(compared)
+        yield "ridge", plots.ridge(compared)
     if found.energies is not None and generated.log_p is not None:
         yield "energies", plots.energies(analysis.energy_comparison(generated, reference, log_w=log_w))
     if log_w is not None and len(log_w) >= 25:
