@@ -137,7 +137,7 @@ def test_the_whole_analysis_of_a_simulation_and_of_draws(simulated):
     found = analyze_ensemble(simulated, limit=1500)
     assert sum(p.value for p in found.clusters.populations[:3]) > 0.98
     assert {f.freedom.name for f in found.relevant} >= {"phi", "psi"}
-    assert found.basins["phi > 0"].low < SHARES[2] < found.basins["phi > 0"].high
+    assert found.basins["0 < phi < 150 degrees"].low < SHARES[2] < found.basins["0 < phi < 150 degrees"].high
     assert found.kinetics.model.timescales.value[0] < 5  # frames are independent: no memory
     rows = found.rows()
     assert {"degree of freedom", "cluster", "free energy", "kinetics", "landscape"} <= {r.kind for r in rows}

@@ -155,7 +155,8 @@ def test_surface_holds_the_numbers_of_the_result():
 def test_network_arrows_carry_equal_flux_both_ways_and_exact_weights(made):
     # Every state is left with the same probability for each other one: thirds, and 2 steps / (0.05 / 3) = 120 between two.
     mark = next(made["network"].marks(Network))
-    assert mark.share == pytest.approx([1 / 3] * 3, abs=0.12)
+    # 2000 steps correlated over some 13: one standard error of a share is 0.055
+    assert mark.share == pytest.approx([1 / 3] * 3, abs=0.2)
     assert len(mark.edges) == 6
     times = [float(text.split()[0].replace(",", "")) for text in mark.edge_labels]
     assert np.mean(times) == pytest.approx(120, rel=0.25)

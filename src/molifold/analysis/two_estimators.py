@@ -164,9 +164,10 @@ def smoothed_tail(log_w: Float[ndarray, " frames"]) -> Float[ndarray, " frames"]
     """
     from arviz_stats.base import array_stats
 
-    smoothed, _ = array_stats.psislw(np.asarray(log_w, dtype=np.float64))
-    # psislw normalises; only the largest weights are meant to change
     log_w = np.asarray(log_w, dtype=np.float64)
+    # psislw takes log-likelihoods, whose importance weights are their inverses; it normalises, and only the largest
+    # weights are meant to change
+    smoothed, _ = array_stats.psislw(-log_w)
     finite = np.isfinite(log_w)
     return np.asarray(smoothed) + float(np.median(log_w[finite] - np.asarray(smoothed)[finite]))
 
