@@ -57,11 +57,6 @@ def pictures(folder: Path) -> Iterator[tuple[str, Picture]]:
     yield "energies", plots.energies(analysis.energy_comparison(model, reference), temperature=300)
     yield "weights", plots.weights(np.asarray(everything.log_p) * (300 / 310 - 1))
     yield from _states(phi_psi)
-    steps = {}
-    for frames in (500, 2000, 8000, 40_000):
-        part = measured[0][:frames]
-        steps[frames] = plots.ramachandran({"raw": analysis.ramachandran(part)}, temperature=300)
-    yield "evolution", plots.evolution(steps)
     yield "comparison", plots.comparison(analysis.compare_ensembles(model, reference))
 
 

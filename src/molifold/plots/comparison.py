@@ -31,14 +31,14 @@ def comparison(found: EnsembleComparison) -> Picture:
     """
     rows = list(_rows(found))
     table = Table(
-        head=HEAD, rows=tuple(cells for cells, _ in rows), widths=(2.9, 2.5, 1.6, 1.6, 0.9),
+        head=HEAD, rows=tuple(cells for cells, _ in rows), widths=(3.3, 3.0, 1.6, 1.7, 0.9),
         colours=tuple(colour for _, colour in rows),
     )  # fmt: skip
     panel = Panel(
         marks=(table,), x=Axis(ticks=(), line=False), y=Axis(ticks=(), line=False),
         caption=f"model {_about(found.generated)}   reference {_about(found.reference)}",
     )  # fmt: skip
-    size = (9.0, 0.24 * (len(rows) + 1) + 0.8)
+    size = (10.0, 0.24 * (len(rows) + 1) + 0.8)
     return Picture(name="comparison", panels=(panel,), size=size, title=_wrapped(verdict(found).sentence))
 
 

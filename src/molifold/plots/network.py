@@ -56,8 +56,8 @@ def network(
     )  # fmt: skip
     kelvin = f" · {model.temperature:g} K" if np.isfinite(model.temperature) else ""
     about = f"n {count(model.n)} · lag {model.lag_time:g} {model.unit}{kelvin}"
-    panel = Panel(marks=(mark,), caption=about)
-    return Picture(name="network", panels=(panel,), size=(5.2, 4.9), title="mean first-passage times")
+    panel = Panel(marks=(mark,), title="mean first-passage times", caption=about)
+    return Picture(name="network", panels=(panel,), size=(5.2, 4.7))
 
 
 def _time(value: float, error: float, unit: str) -> str:

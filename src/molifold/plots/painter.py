@@ -241,7 +241,8 @@ def _table(axes: Axes, k: m.Table, z: int) -> None:
 def _network(axes: Axes, k: m.Network, z: int) -> None:
     from matplotlib.patches import Circle, FancyArrowPatch
 
-    axes.set(xlim=(-1.75, 1.75), ylim=(-1.6, 1.7), xticks=[], yticks=[], aspect="equal")
+    low, high = float(k.y.min()) - 0.8, float(k.y.max()) + 0.8
+    axes.set(xlim=(-1.75, 1.75), ylim=(low, high), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)
     radius = 0.34 * np.sqrt(np.maximum(k.share, 0.01) / max(float(k.share.max()), 0.01))
     xy = np.stack([k.x, k.y], axis=1)
@@ -254,16 +255,26 @@ def _network(axes: Axes, k: m.Network, z: int) -> None:
             tuple(start), tuple(end), connectionstyle="arc3,rad=0.18", arrowstyle="-|>", mutation_scale=9,
             lw=0.6 + 3.2 * strength, color=MUTED, alpha=0.35 + 0.5 * strength, shrinkA=0, shrinkB=0, zorder=z,
         ))  # fmt: skip
-        middle = 0.5 * (start + end) + aside * (0.09 * float(np.hypot(*(end - start))) + 0.055)
-        axes.text(middle[0], middle[1], _plain(text), ha="center", va="center", fontsize=7, color=INK, zorder=z + 2)
+        # Nearer to its start: the words of neighbouring arrows would meet at their middles.
+        at = start + 0.36 * (end - start) + aside * (0.083 * float(np.hypot(*(end - start))) + 0.055)
+        axes.text(
+            at[0], at[1], _plain(text), ha=_side(aside[0], "left", "right"), va="center", fontsize=7, color=INK,
+            zorder=z + 2,
+        )  # fmt: skip
     for (x, y), r, colour, text in zip(xy, radius, k.colours, k.labels, strict=True):
         axes.add_patch(Circle((x, y), r, facecolor=PALETTE[colour], edgecolor=PAPER, lw=1.2, zorder=z + 1))
         outward = np.array([x, y]) / max(float(np.hypot(x, y)), 1e-9)
         at = np.array([x, y]) + outward * (r + 0.07)
         axes.text(
-            at[0], at[1], _plain(text), fontsize=8.5, color=INK, zorder=z + 2, linespacing=1.25, va="center",
-            ha="left" if outward[0] > 0.3 else "right" if outward[0] < -0.3 else "center",
+            at[0], at[1], _plain(text), fontsize=8.5, color=INK, zorder=z + 2, linespacing=1.25,
+            ha=_side(outward[0], "left", "right"),
+            va="center" if abs(outward[0]) > 0.3 else _side(outward[1], "bottom", "top"),
         )  # fmt: skip
+
+
+def _side(outward: float, beyond: str, before: str) -> Any:
+    """How words are aligned that stand at this side of something."""
+    return beyond if outward > 0.3 else before if outward < -0.3 else "center"
 
 
 def _structure(axes: Axes, k: m.Structure, z: int) -> None:

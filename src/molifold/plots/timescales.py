@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from molifold.analysis.markov import ChapmanKolmogorov, ImpliedTimescales
-from molifold.plots.marks import Band, Line, Mark, Points
+from molifold.plots.marks import Band, Line, Mark, Points, Text
 from molifold.plots.picture import Axis, Panel, Picture, grid, without_words
 from molifold.plots.style import count, series
 
@@ -34,8 +34,8 @@ def timescales(found: ImpliedTimescales) -> Picture:
             low=np.full(2, limits[0]),
             high=np.array(span),
             colour="muted",
-            label="faster than the lag",
-        )
+        ),
+        Text(x=0.98, y=0.04, text="faster than the lag", inside="panel", across="right"),
     ]
     for i in range(values.value.shape[1]):
         low, value, high = (
