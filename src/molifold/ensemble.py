@@ -92,6 +92,35 @@ class Ensemble:
         """A copy with columns added or replaced (the coordinates are shared)."""
         return replace(self, columns={**self.columns, **columns})
 
+    def pairs(self, lag: int) -> tuple[ndarray, ndarray]:
+        """Indices of all frames that have another one ``lag`` frames later in their trajectory, and of those.
+
+        Frames of a trajectory (column ``trajectory``; all are one without it) follow each other in the order in which
+        they are here, whatever stands between them. Where there is a column ``time``, pairs further or less far apart
+        than most (a gap, a restart) are left out.
+
+        Raises:
+            ValueError: if ``lag`` is not positive, or no trajectory is that long.
+
+        >>> frames = np.zeros((6, 1, 3))
+        >>> e = Ensemble(Molecule(elements=("X",)), frames, columns={"trajectory": np.array([0, 1, 0, 1, 0, 0])})
+        >>> e.pairs(2)
+        (array([0, 2]), array([4, 5]))
+        """
+        if lag < 1:
+            raise ValueError(f"lag: got {lag}, expected at least 1 frame")
+        trajectory = np.asarray(self.columns.get("trajectory", np.zeros(len(self), dtype=int)))
+        order = np.argsort(trajectory, kind="stable")
+        now, later = order[:-lag], order[lag:]
+        same = trajectory[now] == trajectory[later]
+        if "time" in self.columns and same.any():
+            time = np.asarray(self.columns["time"], dtype=float)
+            elapsed = time[later] - time[now]
+            same &= np.isclose(elapsed, np.median(elapsed[same]), rtol=1e-3)
+        if not same.any():
+            raise ValueError(f"lag: got {lag} frames, but no trajectory of {self!r} is longer than that")
+        return now[same], later[same]
+
     @staticmethod
     def concat(parts: Sequence[Ensemble]) -> Ensemble:
         """All frames one after the other; keeps what every part has.

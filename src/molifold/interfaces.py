@@ -79,13 +79,15 @@ class Batch:
     """What one training step sees.
 
     ``x`` [batch, atoms, 3] nm; ``log_p`` [batch] or None (= -u at the target temperature); ``weights`` [batch] or
-    None (importance of every frame); ``step`` counts optimiser steps.
+    None (importance of every frame); ``step`` counts optimiser steps; ``lagged`` [batch, atoms, 3] or None: the frames
+    that follow ``x`` after the lag of the training, each in its own trajectory.
     """
 
     x: Tensor
     log_p: Tensor | None = None
     weights: Tensor | None = None
     step: int = 0
+    lagged: Tensor | None = None
 
 
 class Loss(Protocol):

@@ -47,7 +47,13 @@ class Crew:
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def __call__(
-        self, x: Tensor, log_p: Tensor | None, weights: Tensor | None, step: int, generator: Generator
+        self,
+        x: Tensor,
+        log_p: Tensor | None,
+        weights: Tensor | None,
+        step: int,
+        generator: Generator,
+        lagged: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The objective and its terms, as ``Objective.forward``; the gradients are in the parameters' ``grad``."""
         edges = [len(x) * k // len(self._replicas) for k in range(len(self._replicas) + 1)]
@@ -57,8 +63,8 @@ class Crew:
             own = Generator().manual_seed((generator.initial_seed() + k) % 2**63)
             replica = self._replicas[k]
             replica.zero_grad(set_to_none=True)
-            parts = [None if a is None else a[share] for a in (log_p, weights)]
-            total, terms = replica(x[share], *parts, step, own)
+            log_p_part, weights_part, later = (None if a is None else a[share] for a in (log_p, weights, lagged))
+            total, terms = replica(x[share], log_p_part, weights_part, step, own, later)
             part = (edges[k + 1] - edges[k]) / len(x)
             (part * total).backward()
             return part * total.detach(), part * terms

@@ -65,12 +65,19 @@ class Frames:
         indices: [frames], which frames.
         dtype: of coordinates, densities and weights.
         device: where batches are wanted.
+        lagged: [frames], which frame follows each of them after the lag, if there is one.
     """
 
     def __init__(
-        self, ensemble: Ensemble, indices: Int[ndarray, " frames"], *, dtype: torch.dtype, device: torch.device
+        self,
+        ensemble: Ensemble,
+        indices: Int[ndarray, " frames"],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        lagged: Int[ndarray, " frames"] | None = None,
     ) -> None:
-        self._ensemble, self.indices = ensemble, indices
+        self._ensemble, self.indices, self._lagged = ensemble, indices, lagged
         self._dtype, self._device = dtype, device
         size = len(indices) * ensemble.x[0].size * dtype.itemsize if len(indices) else 0
         self._x = self._tensor(_gathered(ensemble.x, indices)) if size <= IN_MEMORY else None
@@ -94,6 +101,10 @@ class Frames:
             None if self.weights is None else self.weights[at],
         )
 
+    def take_lagged(self, rows: Int[ndarray, " batch"]) -> Tensor | None:
+        """Coordinates a lag after those of ``take``; None without a lag."""
+        return None if self._lagged is None else self._tensor(_gathered(self._ensemble.x, self._lagged[rows]))
+
     def _tensor(self, array: ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device=self._device, dtype=self._dtype)
 
@@ -103,7 +114,7 @@ class Part:
 
     Args:
         ensemble: conformations of one molecule.
-        validation, batch_size, seed: see ``fit``.
+        validation, batch_size, seed, lag: see ``fit``.
         dtype, device: of the tensors.
     """
 
@@ -114,14 +125,20 @@ class Part:
         validation: float,
         batch_size: int,
         seed: int,
+        lag: int | None = None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         training, held_out = split(ensemble, fraction=validation, seed=seed)
         if len(held_out):
             held_out = held_out[np.unique(np.linspace(0, len(held_out) - 1, VALIDATION_FRAMES).astype(int))]
+        lagged = None
+        if lag is not None:
+            now, later = ensemble.pairs(lag)
+            both = np.isin(now, training) & np.isin(later, training)  # no pair reaches into the held-out frames
+            training, lagged = now[both], later[both]
         self.name = ensemble.molecule.name
-        self.frames = Frames(ensemble, training, dtype=dtype, device=device)
+        self.frames = Frames(ensemble, training, dtype=dtype, device=device, lagged=lagged)
         self.held_out = Frames(ensemble, held_out, dtype=dtype, device=device)
         self.shuffle = Shuffle(len(training), batch_size=batch_size, seed=seed)
 

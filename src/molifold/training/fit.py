@@ -41,6 +41,7 @@ def fit(
     weight_decay: float = 0.0,
     clip_norm: float | None = 10.0,
     ema: float | None = 0.999,
+    lag: int | None = None,
     validation: float = 0.1,
     validate_every: int = 200,
     early_stopping: int | None = None,
@@ -79,6 +80,8 @@ def fit(
             ``cosine()``).
         weight_decay, clip_norm: as in AdamW; largest norm of the gradient.
         ema: decay of the moving average of the weights, which validation, sampling and the result use; None for none.
+        lag: frames between the two of a pair, for losses that learn from time (``losses.vamp2``); both lie in one
+            trajectory.
         validation: share of frames held out, in whole trajectories or blocks; judged every ``validate_every`` steps.
         early_stopping: end after that many validations without improvement and return the best weights.
         max_bad_batches: a batch whose loss or gradient is not finite is skipped and told as an event with its
@@ -142,7 +145,7 @@ def fit(
         steps=steps, max_seconds=max_seconds, batch_size=batch_size, learning_rate=learning_rate,
         weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, validation=validation, validate_every=validate_every,
         early_stopping=early_stopping, log_every=log_every, max_bad_batches=max_bad_batches, seed=seed,
-        precision=precision, threads=threads,
+        precision=precision, threads=threads, lag=lag,
     )  # fmt: skip
     # Imported late: it takes seconds, and reading a recipe or a checkpoint does not need it.
     from lightning_fabric import Fabric

@@ -29,10 +29,13 @@ class Settings:
     seed: int
     precision: str
     threads: int = 1
+    lag: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is None and self.max_seconds is None:
             raise ValueError("steps: got none, and no epochs or max_seconds either; give one of the three")
+        if self.lag is not None and self.lag < 1:
+            raise ValueError(f"lag: got {self.lag!r}, expected a positive number of frames, or None")
         for name in ("steps", "max_seconds", "batch_size", "learning_rate", "clip_norm", "validate_every", "log_every"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -62,10 +62,16 @@ class Objective(nn.Module):
         self.energies = tuple(energies)
 
     def forward(
-        self, x: Tensor, log_p: Tensor | None, weights: Tensor | None, step: int, generator: Generator
+        self,
+        x: Tensor,
+        log_p: Tensor | None,
+        weights: Tensor | None,
+        step: int,
+        generator: Generator,
+        lagged: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The sum, and every term before weighting [losses] (nan where the weight is 0 and nothing was computed)."""
-        batch = Batch(x, log_p=log_p, weights=weights, step=step)
+        batch = Batch(x, log_p=log_p, weights=weights, step=step, lagged=lagged)
         total, terms = x.new_zeros(()), []
         turn = (step - 1) % len(self.energies)
         flow, energy = _Once(members(self.flow)[turn]), self.energies[turn]

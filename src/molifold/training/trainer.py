@@ -91,7 +91,7 @@ class Trainer:
         self.parts = [
             Part(
                 ensemble, validation=settings.validation, batch_size=settings.batch_size, seed=settings.seed,
-                dtype=dtype, device=fabric.device,
+                lag=settings.lag, dtype=dtype, device=fabric.device,
             )
             for ensemble in ensembles
         ]  # fmt: skip
@@ -148,9 +148,10 @@ class Trainer:
         rate = self.learning_rate(spent)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        x, log_p, weights = self.part.frames.take(self._rows())
+        rows, frames = self._rows(), self.part.frames
+        x, log_p, weights = frames.take(rows)
         seed_step(settings.seed, now.step, fabric.global_rank, self.generator)
-        inputs = x, log_p, weights, now.step, self.generator
+        inputs = x, log_p, weights, now.step, self.generator, frames.take_lagged(rows)
         outcome = update(
             lambda: self._evaluate(inputs),
             self.optimizer,
