@@ -19,7 +19,8 @@ from molifold.cli import main
 from molifold.recipes import find
 from molifold.runs import Run
 
-COMMANDS = ("demo", "simulate", "train", "sample", "report", "analyze", "compare", "check")
+COMMANDS = ("demo", "simulate", "train", "sample", "map", "report", "analyze", "compare", "check")
+MAP_COMMANDS = ("map encode", "map decode", "map path", "map doctor", "map export")
 #: Everything that takes long shares one worker and one run.
 one_run = pytest.mark.xdist_group("quick demo")
 
@@ -55,9 +56,9 @@ def test_help_says_what_there_is(molifold):
     assert "Exit codes" in out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS + MAP_COMMANDS)
 def test_every_command_has_examples(molifold, name):
-    code, out, _ = molifold(name, "--help")
+    code, out, _ = molifold(*name.split(), "--help")
     assert code == 0
     assert "For example:" in out
     assert f"molifold {name}" in out

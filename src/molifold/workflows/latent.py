@@ -1,0 +1,159 @@
+"""What is done with a trained latent map: encode, decode, find paths, examine, hand over to OpenMM's neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from molifold.analysis.integrity import Integrity, integrity
+from molifold.analysis.map_doctor import Diagnosis, diagnose
+from molifold.data import load, write
+from molifold.ensemble import Ensemble
+from molifold.runs import Run
+
+if TYPE_CHECKING:
+    from molifold.flows import LatentMap
+    from molifold.flows.latent_path import LatentPath
+    from molifold.interfaces import Energy
+
+#: Frames that the geometry of decoded structures is judged by.
+JUDGES = 5000
+
+
+def load_map(run: str | Path) -> LatentMap:
+    """The latent map of a run, with its weights; nothing of the run is executed.
+
+    Raises:
+        RunFormatError: if ``run`` is no run.
+        ValueError: if what it trained is no latent map.
+    """
+    from molifold.flows import LatentMap
+    from molifold.training import load_flow
+
+    flow = load_flow(run)
+    if not isinstance(flow, LatentMap):
+        raise ValueError(f"run: {run} trained a {type(flow).__name__}; a map has use = 'molifold.flows:latent_map'")
+    return flow
+
+
+def encode_store(run: str | Path, source: str | Path, *, to: str | Path) -> Ensemble:
+    """Places of the conformations of a file (or store) on the map of a run, as a store with columns z1, sigma_z1, ...
+
+    Raises:
+        FileExistsError: if ``to`` exists.
+        ValueError: as ``data.load`` and ``LatentMap.encode``.
+    """
+    flow = load_map(run)
+    frames = load(source, molecule=flow.molecule)
+    there = flow.encode(frames)
+    widths = {f"sigma_z{i + 1}": column for i, column in enumerate(there.sigma.T)}
+    frames.assign(**there.columns(), **widths).save(to)
+    return Ensemble.load(to)
+
+
+def decode_points(run: str | Path, z: Float[ndarray, "points latents"], *, each: int, seed: int = 0) -> Ensemble:
+    """Conformations at points of the map of a run, with energies and weights; see ``LatentMap.decode``."""
+    return load_map(run).decode(z, each=each, seed=seed, energy=energy_of(run))
+
+
+@dataclass(frozen=True)
+class CheckedPath:
+    """A path between two conformations, and whether its structures are chemically whole."""
+
+    path: LatentPath
+    geometry: Integrity
+
+    def lines(self) -> dict[str, str]:
+        """One line of text per figure, by name."""
+        energy = self.path.energy
+        return {
+            "images": str(len(self.path.z)),
+            "density": f"-log p(z) rises {self.path.barrier:.1f} kT above the lower end",
+            "energy": f"median {np.median(energy):.1f}, 90 % below {np.quantile(energy, 0.9):.1f}, highest "
+            f"{energy.max():.1f} kT above the lower end",
+            "geometry": repr(self.geometry),
+        }
+
+
+def find_path(
+    run: str | Path,
+    a: str | Path,
+    b: str | Path,
+    *,
+    images: int = 24,
+    candidates: int = 64,
+    seed: int = 0,
+) -> CheckedPath:
+    """A path through the map of a run between the first conformations of two files, with its structures checked.
+
+    Structures with a clash, a bond beyond 3 standard deviations of the run's reference frames or an inverted centre are
+    passed over where there is another candidate.
+
+    Args:
+        run: of a latent map.
+        a, b: structures or trajectories of the run's molecule.
+        images, candidates, seed: see ``LatentMap.path``.
+
+    Raises:
+        ValueError: as ``data.load`` and ``LatentMap.path``.
+    """
+    flow, opened = load_map(run), Run.open(run)
+    ends = [np.asarray(load(end, molecule=flow.molecule).x[0]) for end in (a, b)]
+    frames = opened.ensemble("reference")
+    judges = frames[:: max(1, len(frames) // JUDGES)]
+    path = flow.path(
+        *ends, energy=energy_of(run), images=images, candidates=candidates, seed=seed,
+        sound=lambda drawn: integrity(drawn, judges).whole,
+    )  # fmt: skip
+    return CheckedPath(path, integrity(path.ensemble, judges))
+
+
+def write_path(checked: CheckedPath, out: str | Path) -> list[Path]:
+    """Write the structures of a path as a trajectory and everything known of them as an npz file beside it."""
+    told, geometry = checked.path.ensemble, checked.geometry
+    trajectory = write(told, out)
+    beside = trajectory.with_suffix(".npz")
+    columns: dict[str, Any] = {
+        "z": checked.path.z, "log_prior": checked.path.log_prior, "log_p": told.log_p, "log_q": told.log_q,
+        "energy": checked.path.energy, "whole": geometry.whole, "bond_deviation": geometry.bond_deviation,
+        "clashes": geometry.clashes, "inversions": geometry.inversions,
+    }  # fmt: skip
+    np.savez(beside, **columns)
+    return [trajectory, beside]
+
+
+def examine(run: str | Path, *, source: str | Path | None = None) -> Diagnosis:
+    """The doctor's findings about the map of a run, on the frames of ``source`` or the run's own reference.
+
+    The lag is the one of the training.
+
+    Raises:
+        ValueError: as ``analysis.map_doctor.diagnose``.
+    """
+    flow, opened = load_map(run), Run.open(run)
+    frames = opened.ensemble("reference") if source is None else load(source, molecule=flow.molecule)
+    there = flow.encode(frames)
+    lag = opened.info["settings"].get("lag")
+    return diagnose(
+        there.z, sigma=there.sigma, circular=there.circular, trajectory=frames.columns.get("trajectory"), lag=lag
+    )
+
+
+def energy_of(run: str | Path) -> Energy:
+    """The energy that the recipe of a run names.
+
+    Raises:
+        ValueError: if the run keeps no recipe.
+    """
+    from molifold.training import Recipe, make_energy, make_system
+
+    opened = Run.open(run)
+    if opened.recipe is None:
+        raise ValueError(f"run: {run} keeps no recipe, so its energy is unknown")
+    recipe = Recipe(opened.recipe)
+    return make_energy(recipe, make_system(recipe))
