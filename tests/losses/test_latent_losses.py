@@ -122,7 +122,7 @@ def test_the_bound_in_closed_form():
     reconstruction = 0.5 * np.log(2 * np.pi * 0.25) + 0.5 * width**2 / 0.25
     divergence = -np.log(width) - 0.5 + 0.5 * (width**2 + np.mean(x[:-1] ** 2, axis=0))
     expected = 2 * reconstruction + divergence.sum()
-    assert float(elbo(Map(), batch(x), None, seeded(), free_bits=0.0)) == pytest.approx(expected, abs=0.05)
+    assert elbo(Map(), batch(x), None, seeded(), free_bits=0.0).item() == pytest.approx(expected, abs=0.05)
 
 
 def test_free_bits_guard_against_collapse():

@@ -155,5 +155,5 @@ def energy_of(run: str | Path) -> Energy:
     opened = Run.open(run)
     if opened.recipe is None:
         raise ValueError(f"run: {run} keeps no recipe, so its energy is unknown")
-    recipe = Recipe(opened.recipe)
+    recipe = Recipe(opened.recipe, source=str(run), trust=("molifold",))
     return make_energy(recipe, make_system(recipe))
