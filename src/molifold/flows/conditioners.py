@@ -116,6 +116,7 @@ class GraphConditioner(nn.Module):
         super().__init__()
         given = ~mask if given is None else given
         nodes = sorted({a for a, used in zip(atoms, (mask | given).tolist(), strict=True) if used})
+        self.nodes = tuple(nodes)
         row = {a: i for i, a in enumerate(nodes)}
         circle = torch.from_numpy(space.has("circle"))[given]
         self.register_buffer("_plain", (~circle).nonzero()[:, 0], persistent=False)
@@ -151,16 +152,23 @@ class GraphConditioner(nn.Module):
 
     def forward(self, known: Float[Tensor, "known batch"]) -> dict[str, Float[Tensor, "n parameters batch"]]:
         """Parameters of the coordinates in ``mask``, by support."""
-        batch = known.shape[1]
-        described = _describe(known, self._plain, self._circle)
-        padded = torch.cat([described, described.new_zeros(1, batch)])
-        features = padded[self._place].view(self._width, -1, batch).permute(2, 1, 0)
-        graph = Graph(**{name: getattr(self, f"_graph_{name}") for name in self._fields})
+        graph = self.graph
         if self.geometry is not None:
             graph = graph.at(self.geometry(known)[:, self._nodes])
-        h = self.network(features, graph) * (1 + self.gain(graph.nodes))
+        h = self.network(self.features(known), graph) * (1 + self.gain(graph.nodes))
         h = h.permute(1, 2, 0)
         return {support: self._read(support, h) for support in self._moved}
+
+    @property
+    def graph(self) -> Graph:
+        """The atoms that take part (``nodes``, indices in the molecule), without distances."""
+        return Graph(**{name: getattr(self, f"_graph_{name}") for name in self._fields})
+
+    def features(self, known: Float[Tensor, "known batch"]) -> Float[Tensor, "batch atoms features"]:
+        """The known coordinates on their atoms, 0 where an atom has none."""
+        described = _describe(known, self._plain, self._circle)
+        padded = torch.cat([described, described.new_zeros(1, known.shape[1])])
+        return padded[self._place].view(self._width, -1, known.shape[1]).permute(2, 1, 0)
 
     def share(self, other: GraphConditioner) -> None:
         """Use the weights of another conditioner from now on: one with the same options, on another molecule.

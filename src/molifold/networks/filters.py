@@ -53,7 +53,7 @@ class GraphFilters(nn.Module):
     ) -> None:
         super().__init__()
         self.static_in = nn.Sequential(nn.Linear(static, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
-        self.features_in = _AtomLinear(features, channels, static=channels, rank=rank)
+        self.features_in = AtomLinear(features, channels, static=channels, rank=rank)
         self.layers = nn.ModuleList(_Layer(channels, rank) for _ in range(layers))
         self.max_hops = MAX_HOPS if max_hops is None else max_hops
 
@@ -78,7 +78,7 @@ class GraphFilters(nn.Module):
         return h.permute(2, 0, 1)
 
 
-class _AtomLinear(nn.Module):
+class AtomLinear(nn.Module):
     """A linear layer whose matrix differs from atom to atom: a shared one plus ``rank`` mixed by static features."""
 
     def __init__(self, inputs: int, outputs: int, *, static: int, rank: int) -> None:
@@ -91,6 +91,7 @@ class _AtomLinear(nn.Module):
     def forward(
         self, h: Float[Tensor, "atoms inputs batch"], static: Float[Tensor, "atoms static"]
     ) -> Float[Tensor, "atoms outputs batch"]:
+        """Every atom's own matrix and constant, applied to its channels."""
         weight = self.weight[0] + torch.einsum("ar,roi->aoi", self.mixing(static), self.weight[1:])
         return torch.baddbmm(self.bias(static)[:, :, None], weight, h)
 
@@ -102,8 +103,8 @@ class _Layer(nn.Module):
         self.source = nn.Linear(channels, channels, bias=False)
         self.distance = nn.Embedding(MAX_HOPS + 1, channels)
         self.filters = nn.Linear(channels, channels)
-        self.update = _AtomLinear(2 * channels, channels, static=channels, rank=rank)
-        self.mix = _AtomLinear(channels, channels, static=channels, rank=rank)
+        self.update = AtomLinear(2 * channels, channels, static=channels, rank=rank)
+        self.mix = AtomLinear(channels, channels, static=channels, rank=rank)
 
     def forward(
         self,

@@ -96,6 +96,18 @@ class Run:
 
         return go_on(Run(path), step=step)
 
+    @staticmethod
+    def annotate(path: str | Path) -> Writer:
+        """Add records to the run in ``path``, which nobody trains: nothing is cut; close it with the state it had.
+
+        Raises:
+            RunBusyError: if another living process writes it.
+            RunFormatError: if ``path`` is no run.
+        """
+        from molifold.runs.writer import add_to
+
+        return add_to(Run(path))
+
     @property
     def info(self) -> dict[str, Any]:
         """``run.json`` as it is now: created, packages, seed, recipe, molecule, settings, state, attempts."""

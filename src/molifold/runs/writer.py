@@ -218,6 +218,13 @@ def go_on(run: Run, *, step: int) -> Writer:
     return writer
 
 
+def add_to(run: Run) -> Writer:
+    """Hold a run that nobody writes, as it is."""
+    writer = Writer(run.path, WriterLock(run.path / "writer.json"))
+    writer._step = run.step
+    return writer
+
+
 def _checked(name: str, argument: str) -> str:
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise ValueError(f"{argument}: got {name!r}, expected letters, digits, '_', '-', '+', '.' and spaces")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,36 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
         for group in groups["param_groups"]
     ]
     optimizer.load_state_dict({"state": state, "param_groups": restored})
+
+
+def pad_checkpoint(
+    source: Path, target: Path, *, weights: Mapping[str, Mapping[str, Tensor]], parameters: Sequence[str]
+) -> None:
+    """Write the checkpoint of a grown module: its ``weights``, and the optimiser's tensors padded to their shapes.
+
+    New entries begin with no momentum and the mean second moment of their tensor, so that their first steps are as long
+    as those of the others.
+
+    Args:
+        source: the checkpoint before.
+        target: the one to write.
+        weights: state dicts by file name; ``"model"`` gives the shapes.
+        parameters: names, in the optimiser's order.
+    """
+    target.mkdir(parents=True)
+    for name, tensors in weights.items():
+        _save(tensors, target / f"{name}.safetensors")
+    padded = {}
+    for key, value in load_file(source / "optimizer.safetensors").items():
+        index, _, name = key.partition(".")
+        shape = weights["model"][parameters[int(index)]].shape
+        if value.ndim and value.shape != shape:
+            larger = value.new_full(shape, float(value.mean()) if name == "exp_avg_sq" else 0.0)
+            larger[tuple(slice(0, n) for n in value.shape)] = value
+            value = larger
+        padded[key] = value
+    _save(padded, target / "optimizer.safetensors")
+    shutil.copy2(source / "state.json", target / "state.json")
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
+from torch import nn
 
 from molifold.ensemble import Ensemble
 from molifold.interfaces import Loss
@@ -208,7 +209,7 @@ class Recipe:
         flow = self._section("flow")
         if "use" not in flow:
             raise RecipeError(["flow.use: missing, expected e.g. 'molifold.flows.recipes:graph_spline_coupling'"])
-        options = {k: v for k, v in flow.items() if k != "use"}
+        options = {k: v for k, v in flow.items() if k not in ("use", "widths")}
         function = imported(flow["use"], where="flow.use", trust=self.trust)
         first = list(inspect.signature(function).parameters)[:2]
         checked(function, options, where="flow", provided=first, trust=self.trust)
@@ -256,12 +257,20 @@ def read_recipe(path: str | Path, *, trust: Sequence[str] | None = None) -> Reci
 def build_flow(
     table: Mapping[str, Any], molecule: Molecule, reference: Ensemble, *, trust: Sequence[str] | None = None
 ) -> Any:
-    """Call the function that ``table["use"]`` names with (molecule, reference) and the other keys."""
+    """Call the function that ``table["use"]`` names with (molecule, reference) and the other keys.
+
+    ``table["widths"]``, which growth writes, holds shapes of parameters by name that differ from what was built.
+    """
     function = imported(table["use"], where="flow.use", trust=trust)
     first = list(inspect.signature(function).parameters)[:2]
-    given = {k: v for k, v in table.items() if k != "use"}
+    given = {k: v for k, v in table.items() if k not in ("use", "widths")}
     options = checked(function, given, where="flow", provided=first, trust=trust)
-    return function(molecule, reference, **options)
+    flow = function(molecule, reference, **options)
+    for name, shape in table.get("widths", {}).items():
+        module, _, attribute = name.rpartition(".")
+        old = flow.get_parameter(name)
+        setattr(flow.get_submodule(module), attribute, nn.Parameter(old.new_zeros(shape)))
+    return flow
 
 
 class _LossTable(pydantic.BaseModel):

@@ -62,6 +62,7 @@ class Coupling(Transform):
                 f"space: got {space!r}, expected supports among {', '.join(UNIVARIATE)}; standardise first"
             )
         self.domain = self.codomain = space
+        self.mask, self.given = mask.numpy(), given.numpy()
         moved = {s: mask & torch.from_numpy(space.has(s)) for s in UNIVARIATE}
         parts = {"given": given, **moved, "rest": ~mask & ~given}
         self._sizes = {name: int(part.sum()) for name, part in parts.items()}
@@ -77,6 +78,10 @@ class Coupling(Transform):
     def inverse(self, y: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:
         """Latent side to data side."""
         return self._move(y, inverse=True)
+
+    def known(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, "given batch"]:
+        """What the conditioner sees."""
+        return x.T[self._order[: self._sizes["given"]]]
 
     def _move(self, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         parts = dict(zip(self._sizes, x.T[self._order].split(list(self._sizes.values())), strict=True))

@@ -1,0 +1,6 @@
+"""Expressive power: which layers of any network lack it, what they miss, and what adding it would bring."""
+
+from molifold.probes.expressivity.probe import expressivity
+from molifold.probes.expressivity.verdict import Check, Expressivity, Verdict
+
+__all__ = ["Check", "Expressivity", "Verdict", "expressivity"]

@@ -1,0 +1,215 @@
+"""Which layers of a network lack the power to follow their loss, what they miss, and whether adding it helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from molifold.probes.expressivity.score import Proposal, Tally, Verification, propose, score
+from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM, ExampleLoss, Rows, Sites, Sources, take
+from molifold.probes.expressivity.statistics import Moments
+from molifold.probes.expressivity.step import check_step
+from molifold.probes.expressivity.verdict import Expressivity, Kind, NewUnits, Verdict
+from molifold.probes.preserve import preserved
+
+#: Examples on which the layers are wired together.
+WIRING = 24
+#: Shares below this are not worth an alarm, however significant.
+WORTH = 0.01
+#: The linear source is named if it explains at least this part of what any other does.
+SIMPLER = 0.8
+
+
+def expressivity(
+    model: nn.Module,
+    loss: ExampleLoss,
+    batch: Any,
+    *,
+    sources: Sources | None = None,
+    blocks: Sequence[str] = (),
+    features: int = 64,
+    chunk: int = 128,
+    level: float = 0.01,
+    checks: int = 5,
+    seed: int = 0,
+) -> Expressivity:
+    """Test every layer of any network for power that it lacks; nothing in the network changes.
+
+    Half of the examples propose, the other half verifies. A site is every product of a parameter matrix with
+    activations (see ``Recorder``). For each: what its loss asks of its output; what the layer could still follow by
+    itself (under-trained); what new units could follow that see the input of the layer before it, random nonlinear
+    functions of that, or any source of yours (under-powered); the rest is noise, as far as these sources can tell.
+
+    Args:
+        model: any module.
+        loss: ``loss(model, batch) -> [examples]``.
+        batch: examples: tensors with examples first, in any nesting of tuples and dicts. Or a *list* of micro-batches
+            that cannot be cut further (graphs of several sizes); each counts as one group, so give at least 20.
+        sources: ``sources(micro_batch) -> {name: array}``, candidates for what is missing: [examples, c], or
+            [examples, positions, c] for layers that have as many positions (atoms, ...), or [rows, c].
+        blocks: prefixes of parameter names between which layers must not offer each other what they see.
+        features: random nonlinear functions per layer; 0 leaves the nonlinear probe out.
+        chunk: examples at a time; memory grows with it, results do not depend on it.
+        level: chance of any false alarm (Bonferroni over all sites and sources).
+        checks: at most this many alarms are verified by an actual step.
+        seed: of the split and of the random functions.
+
+    Returns:
+        Verdicts, worst first; see ``Expressivity``.
+
+    Raises:
+        ValueError: if there are fewer than 20 examples (or micro-batches), if losses are not finite or not one per
+            example, or if no layer is seen.
+
+    Reference: see ``expressivity.score``.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(2000, 4, generator=generator)
+    >>> narrow = nn.Sequential(nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 2))
+    >>> y = torch.stack([x[:, 0].tanh(), x[:, 1].tanh()], 1)
+    >>> report = expressivity(narrow, lambda m, b: (m(b[0]) - b[1]).square().sum(1), (x, y))
+    >>> report.alarms[0].site, report.alarms[0].source
+    ('2.weight', 'upstream')
+    """
+    whole = isinstance(batch, list)
+    count = len(batch) if whole else _examples(batch)
+    if count < 20:
+        raise ValueError(f"batch: got {count} {'micro-batches' if whole else 'examples'}, expected at least 20")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    half = count // 2
+
+    def cut(index: Tensor) -> list[tuple[Tensor, Any]]:
+        if whole:
+            return [(index[k : k + 1], batch[int(index[k])]) for k in range(len(index))]
+        return [(part, take(batch, part, count)) for part in index.split(chunk)]
+
+    proposing, verifying = cut(order[:half]), cut(order[half:])
+    with preserved(model):
+        for parameter in model.parameters():
+            parameter.requires_grad_()
+        first = proposing[0][1] if whole else take(batch, order[:WIRING], count)
+        sites = Sites(model, loss, first, sources=sources, blocks=blocks, features=features, seed=seed, rolls=not whole)
+        moments: dict[str, Moments] = {}
+        for _, part in proposing:
+            _, found = sites.rows(part)
+            for rows in found:
+                flat = {name: c.flatten(0, 1) for name, c in rows.sources.items()}
+                again = _again(rows, found)
+                moments.setdefault(rows.site, Moments()).add(
+                    rows.b.flatten(0, 1), rows.v.flatten(0, 1), flat, examples=0 if again else int(rows.sizes.sum())
+                )
+        verifications = {site: Verification.of(propose(m)) for site, m in moments.items()}
+        losses = []
+        for _, part in verifying:
+            values, found = sites.rows(part)
+            losses.append(values.double())
+            for rows in found:
+                if rows.site in verifications:
+                    again = _again(rows, found)
+                    verifications[rows.site].add(rows.b, rows.v, rows.sources, sizes=rows.sizes, again=again)
+        held_out = torch.cat([index for index, _ in verifying]).numpy()
+        before = torch.cat(losses)
+        if not bool(before.isfinite().all()):
+            raise ValueError(f"loss: {int((~before.isfinite()).sum())} of {len(before)} losses are not finite")
+        tests = sum(1 + len(v.units) for v in verifications.values())
+        verdicts = [_judge(site, v, level / tests, held_out) for site, v in verifications.items()]
+        verdicts = _confirm(verdicts, verifications, sites, [part for _, part in verifying], before, checks)
+    return Expressivity(
+        tuple(sorted(verdicts, key=_severity)), tuple(sites.uncovered), count, float(before.mean()), level, tests
+    )
+
+
+def _again(rows: Rows, found: Sequence[Rows]) -> bool:
+    """Whether the layer was used before on the same examples."""
+    return any(other.position < rows.position and other.site == rows.site for other in found)
+
+
+def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -> Verdict:
+    """The verdict of the tests alone."""
+    layer = score(found.layer)
+    tests = {name: score(tally) for name, tally in found.units.items()}
+    left = 1 - layer.share
+    linear = tests[UPSTREAM].share * left if UPSTREAM in tests else 0.0
+    nonlinear = tests[NONLINEAR].share * left - linear if NONLINEAR in tests else 0.0
+    missing = {n: s for n, s in tests.items() if s.share > WORTH and s.p_value() < level}
+    source, kind = "", "sound"
+    if missing:
+        source, kind = max(missing, key=lambda n: missing[n].share), "under-powered"
+        for simpler in (UPSTREAM, *(n for n in missing if n not in (UPSTREAM, NONLINEAR))):
+            if simpler in missing and missing[simpler].share >= SIMPLER * missing[source].share:
+                source = simpler
+                break
+    elif layer.share > WORTH and layer.p_value() < level:
+        kind = "under-trained"
+    tally = found.units[source] if source else found.layer
+    scores = torch.cat(tally.scores).cpu().numpy()
+    explained = layer.share + max(linear, 0.0) + max(nonlinear, 0.0)
+    return Verdict(
+        site,
+        kind,  # type: ignore[arg-type]
+        source,
+        layer.share,
+        linear,
+        nonlinear,
+        1 - explained,
+        layer,
+        tests,
+        examples=held_out if len(scores) == len(held_out) else np.arange(len(scores)),
+        scores=scores,
+        positions=_positions(tally),
+    )
+
+
+def _positions(tally: Tally) -> np.ndarray:
+    same = {len(p) for p in tally.positions}
+    if len(same) != 1:
+        return np.zeros(0)
+    examples = float(torch.cat(tally.sizes).sum())
+    return (torch.stack(tally.positions).sum(0) / examples).cpu().numpy()
+
+
+def _confirm(
+    verdicts: list[Verdict],
+    found: dict[str, Verification],
+    sites: Sites,
+    batches: list[Any],
+    before: Tensor,
+    checks: int,
+) -> list[Verdict]:
+    """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful."""
+    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (v.kind != "under-powered", -v.share))
+    checked = {}
+    for verdict in told[:checks]:
+        proposal: Proposal = found[verdict.site].proposal
+        check = check_step(sites, verdict.site, proposal, verdict.source, batches, before, slope=verdict.test.slope)
+        kind: Kind = verdict.kind if check.holds else "doubtful"
+        checked[verdict.site] = replace(verdict, kind=kind, check=check, growth=_growth(verdict, proposal, sites))
+    return [checked.get(v.site, v) for v in verdicts]
+
+
+def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | None:
+    """The units, if the layer is used once and reads one layer through a known function."""
+    wires = [wire for wire in sites.wires if wire.site == verdict.site]
+    if verdict.source != UPSTREAM or len(wires) != 1 or wires[0].activation in (None, "none"):
+        return None
+    hidden = sites.wires[wires[0].upstream[0][0]].site
+    return NewUnits(hidden, wires[0].activation, proposal.units[UPSTREAM])  # type: ignore[arg-type]
+
+
+def _severity(verdict: Verdict) -> tuple[int, float, float]:
+    order = ("under-powered", "under-trained", "doubtful", "sound")
+    best = max((s.share for s in verdict.tests.values()), default=0.0)
+    return order.index(verdict.kind), -verdict.cut, -(verdict.share if verdict.kind != "sound" else best)
+
+
+def _examples(batch: Any) -> int:
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim]
+    if not leaves:
+        raise ValueError("batch: holds no tensor; expected tensors with examples first, or a list of micro-batches")
+    return len(leaves[0])

@@ -1,0 +1,204 @@
+"""What a layer could follow, what new units could follow, and a test of both on rows that did not propose them.
+
+Notation: B rows of a layer's input, V the desired update of its output, C rows of a candidate source of new units; see
+``Moments``. A layer can follow B D with D = (B'B)^+ B'V. What is left, V - B D, is followed by new units that read C
+with fan-in alpha and fan-out omega, once both sides are cleared of what the layer explains (Frisch and Waugh).
+
+References: Verbockhaven, Rudkiewicz, Chevallier, Charpiat (2024), arXiv 2405.19816 (desired update, best new neurons);
+Chernozhukov et al. (2018), arXiv 1608.00060 (the orthogonal score: errors of D enter in second order only).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from molifold.probes.expressivity.statistics import NEWS, Moments, inverse_root, pseudo_inverse
+
+#: More new units than this are not proposed at once.
+MAX_UNITS = 8
+
+
+@dataclass(frozen=True)
+class Units:
+    """New units for one site that read one source.
+
+    A = B W becomes A + gamma (C - B ``cleared``) ``alpha`` ``omega``: ``alpha`` [c, units] fan-in, ``omega`` [units,
+    out] fan-out, ``cleared`` [d, c] what the layer itself knows of the source. ``strengths`` are the singular values:
+    the sum of their squares over the rows of the proposing fold, per example, is the decrease that it promises.
+    """
+
+    alpha: Float[Tensor, "c units"]
+    omega: Float[Tensor, "units out"]
+    cleared: Float[Tensor, "d c"]
+    strengths: Float[Tensor, " all"]
+
+    def direction(self, b: Float[Tensor, "*rows d"], c: Float[Tensor, "*rows c"]) -> Float[Tensor, "*rows out"]:
+        """What the units add to the output at unit amplitude, cleared of what the layer can do itself."""
+        return (c @ self.alpha - b @ (self.cleared @ self.alpha)) @ self.omega
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What fold a proposes for one site: ``weights`` [d, out], the layer's own best update, and new units by source."""
+
+    weights: Float[Tensor, "d out"]
+    units: dict[str, Units]
+
+
+def bottleneck(moments: Moments) -> float:
+    """Squared norm of what the layer cannot follow, per example: (|V|^2 - tr M' S^+ M) / n.
+
+    A detail, not an alarm: it is all of |V|^2 at every stationary point of every network, wide or narrow.
+    """
+    followed = torch.sum(moments.bv * (pseudo_inverse(moments.bb) @ moments.bv))
+    return (moments.vv - float(followed)) / moments.examples
+
+
+def propose(moments: Moments, *, max_units: int = MAX_UNITS) -> Proposal:
+    """Best update of the layer, and best new units for every source, both in the joint metric.
+
+    The number of units is that of singular values above the edge of pure noise of the same size, at least one.
+
+    >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> moments = Moments()
+    >>> moments.add(x[:, :1], x[:, 1:2], {"all": x}, examples=50)
+    >>> units = propose(moments).units["all"]
+    >>> torch.allclose(units.direction(x[:, :1], x), x[:, 1:2] - x[:, :1] @ propose(moments).weights)
+    True
+    """
+    inverse = pseudo_inverse(moments.bb)
+    weights = inverse @ moments.bv
+    left = moments.vv - float(torch.sum(weights * moments.bv))
+    units = {}
+    for name, sums in moments.sources.items():
+        cleared = inverse @ sums.cb.T
+        rest = sums.cc - sums.cb @ cleared
+        root, rank = inverse_root(rest, torch.diagonal(sums.cc), relative=NEWS)
+        left_vectors, strengths, right = torch.linalg.svd(root.T @ (sums.cv - sums.cb @ weights), full_matrices=False)
+        if rank == 0:
+            continue
+        outputs = moments.bv.shape[1]
+        noise = math.sqrt(max(left, 0.0) / (moments.rows * outputs)) * (math.sqrt(rank) + math.sqrt(outputs))
+        count = min(max(1, int((strengths > noise).sum())), max_units)
+        amplitude = strengths[:count].sqrt()
+        units[name] = Units(
+            root @ left_vectors[:, :count] * amplitude, amplitude[:, None] * right[:count], cleared, strengths
+        )
+    return Proposal(weights, units)
+
+
+@dataclass
+class Tally:
+    """One direction on the rows of fold b: score per group, and squared norms.
+
+    ``scores`` and ``sizes`` (examples) by group; ``norm`` of the direction, ``left`` of what it should follow,
+    ``slope`` its product with all of the desired update: the first-order decrease, times the examples.
+    """
+
+    scores: list[Tensor] = field(default_factory=list)
+    sizes: list[Tensor] = field(default_factory=list)
+    positions: list[Tensor] = field(default_factory=list)
+    norm: float = 0.0
+    left: float = 0.0
+    slope: float = 0.0
+    batch: int = -1
+
+    def add(self, wanted: Tensor, left: Tensor, direction: Tensor, sizes: Tensor, *, batch: int) -> None:
+        """Add rows [groups, positions, out]: the desired update, what is left of it, and the direction.
+
+        Rows of the same ``batch`` come from several uses of a layer and belong to the same groups.
+        """
+        rows = (left * direction).sum(-1)
+        self.positions.append(rows.sum(0))
+        if batch == self.batch:
+            self.scores[-1] = self.scores[-1] + rows.sum(1)
+        else:
+            self.scores.append(rows.sum(1))
+            self.sizes.append(sizes)
+            self.batch = batch
+        self.slope += float((wanted * direction).sum())
+        self.norm += float(direction.square().sum())
+        self.left += float(left.square().sum())
+
+
+@dataclass(frozen=True)
+class Score:
+    """A direction tested on rows that did not propose it.
+
+    Attributes:
+        gain: decrease of the mean loss per unit of amplitude, to first order, with standard error ``error`` over
+            ``groups`` independent groups (molecules, frames).
+        share: squared norm of what was left that the direction explains, as a fraction; can be negative.
+        slope: as ``gain``, but of the mean loss itself on these rows: what a small step is compared with.
+        t: ``gain / error``; standard normal where there is nothing to find.
+    """
+
+    gain: float
+    error: float
+    share: float
+    groups: int
+    slope: float = 0.0
+
+    @property
+    def t(self) -> float:
+        """Gain in units of its error."""
+        return self.gain / self.error if self.error > 0 else 0.0
+
+    def p_value(self) -> float:
+        """Probability of such a t or a larger one where there is nothing to gain (Student, groups - 1)."""
+        from scipy.stats import t as student
+
+        return float(student.sf(self.t, max(self.groups - 1, 1)))
+
+    def __repr__(self) -> str:
+        return f"Score(gain {self.gain:.3g} +- {self.error:.2g}, share {self.share:.1%}, t {self.t:.1f})"
+
+
+def score(tally: Tally) -> Score:
+    """Mean over examples and its error over groups (ratio estimator, as groups may differ in size)."""
+    q, n = torch.cat(tally.scores).double(), torch.cat(tally.sizes).double()
+    gain = float(q.sum() / n.sum())
+    groups = len(q)
+    spread = float((q - gain * n).square().sum())
+    error = math.sqrt(groups / max(groups - 1, 1) * spread) / float(n.sum())
+    explained = 2 * float(q.sum()) - tally.norm
+    return Score(gain, error, explained / tally.left if tally.left > 0 else 0.0, groups, tally.slope / float(n.sum()))
+
+
+@dataclass
+class Verification:
+    """Fold b of one site: accumulates the scores of a proposal."""
+
+    proposal: Proposal
+    layer: Tally
+    units: dict[str, Tally]
+    batch: int = 0
+
+    @classmethod
+    def of(cls, proposal: Proposal) -> Verification:
+        """An empty one."""
+        return cls(proposal, Tally(), {name: Tally() for name in proposal.units})
+
+    def add(
+        self,
+        b: Float[Tensor, "groups positions d"],
+        v: Float[Tensor, "groups positions out"],
+        sources: Mapping[str, Float[Tensor, "groups positions c"]],
+        *,
+        sizes: Float[Tensor, " groups"],
+        again: bool = False,
+    ) -> None:
+        """Add rows; ``sizes`` are the numbers of examples of the groups; ``again``: of the last call's groups."""
+        self.batch += not again
+        b, v = b.double(), v.double()
+        followed = b @ self.proposal.weights
+        self.layer.add(v, v, followed, sizes, batch=self.batch)
+        for name in self.proposal.units.keys() & sources.keys():  # one use of a layer may lack what another has
+            units = self.proposal.units[name]
+            self.units[name].add(v, v - followed, units.direction(b, sources[name].double()), sizes, batch=self.batch)

@@ -1,0 +1,126 @@
+"""The actual step: new units put into the running network, and what it does to the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molifold.probes.expressivity.products import Edit, Product
+from molifold.probes.expressivity.score import Proposal
+from molifold.probes.expressivity.sites import ACTIVATIONS, UPSTREAM, Sites
+from molifold.probes.expressivity.verdict import KEPT, Check
+
+#: Amplitudes of the line search; at 1 the layer's output moves by its best least-squares update.
+AMPLITUDES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How one hidden unit behaves near zero: ``value`` at 0, ``left`` and ``right`` slopes.
+
+    A unit with a kink at 0 is not linear in small amplitudes; a pair with opposite signs is, with slope ``left`` +
+    ``right``.
+
+    >>> Unit.of("relu"), Unit.of("relu").paired
+    (Unit(name='relu', value=0.0, left=0.0, right=1.0), True)
+    """
+
+    name: str
+    value: float
+    left: float
+    right: float
+
+    @classmethod
+    def of(cls, name: str) -> Unit:
+        """By its name in ``ACTIVATIONS``."""
+        function, step = ACTIVATIONS[name], 1e-6
+        low, zero, high = function(torch.tensor([-step, 0.0, step], dtype=torch.float64)).tolist()
+        return cls(name, zero, round((zero - low) / step, 5), round((high - zero) / step, 5))
+
+    @property
+    def paired(self) -> bool:
+        """Whether it takes two units to be linear at small amplitudes."""
+        return not math.isclose(self.left, self.right, rel_tol=1e-4)
+
+    def response(self, z: Tensor, amplitude: float) -> Tensor:
+        """What the unit(s) add at this amplitude, ``amplitude * z`` to first order; nothing at amplitude 0."""
+        function, root = ACTIVATIONS[self.name], math.sqrt(amplitude)
+        if self.paired:
+            return (function(root * z) - function(-root * z)) * root / (self.left + self.right)
+        return (function(root * z) - self.value) * root / self.right
+
+
+def check_step(
+    sites: Sites,
+    site: str,
+    proposal: Proposal,
+    source: str,
+    batches: Sequence[Any],
+    before: Tensor,
+    *,
+    slope: float,
+    amplitudes: Sequence[float] = AMPLITUDES,
+) -> Check:
+    """Add what was proposed for ``site`` and measure the loss of the held-out examples.
+
+    Units that read the layer before it have that layer's activation function (paired where it has a kink at 0, and
+    with its value at 0 taken off); others are linear. Without a source it is the layer's own best update.
+
+    Args:
+        sites: of the network.
+        site, proposal, source: what to add where.
+        batches: held-out micro-batches.
+        before: their losses as they are.
+        slope: predicted decrease of the mean loss per unit of amplitude, to first order.
+        amplitudes: for the line search.
+    """
+    # The curvature of a unit enters with the root of the step.
+    small = 1e-8 if before.numel() and _double(sites) else 1e-3
+
+    def decrease(amplitude: float) -> Tensor:
+        edit = adding(sites, site, proposal, source, amplitude)
+        after = torch.cat([sites.losses(part, edit(part)).double() for part in batches])
+        return torch.nan_to_num(before - after, nan=-math.inf)
+
+    ratio = float(decrease(small).mean()) / (small * slope) if slope else math.nan
+    found = [(amplitude, decrease(amplitude)) for amplitude in amplitudes]
+    kept = [(a, d) for a, d in found if float(d.mean()) >= KEPT * a * slope] or found[:1]
+    amplitude, best = max(kept, key=lambda step: float(step[1].mean()))
+    error = float(best.std() / math.sqrt(len(best))) if len(best) > 1 else math.inf
+    return Check(ratio, amplitude, amplitude * slope, float(best.mean()), error, float(before.std()))
+
+
+def adding(sites: Sites, site: str, proposal: Proposal, source: str, amplitude: float) -> Any:
+    """Makes the edit of a micro-batch that adds what was proposed at this amplitude."""
+    units = proposal.units.get(source)
+
+    def of(part: Any) -> Edit:
+        extra = {} if sites.sources is None else sites.sources(part)
+
+        def edit(i: int, products: Sequence[Product]) -> Tensor | None:
+            wire = sites.wires[i]
+            if wire.site != site:
+                return None
+            b, sources = sites.seen(i, products, extra)
+            b = b.double()
+            if units is None:
+                return wire.layout.rows(amplitude * (b @ proposal.weights))
+            if source not in sources:
+                return None
+            unit = Unit.of(wire.activation if source == UPSTREAM and wire.activation else "none")
+            new = unit.response(sources[source].double() @ units.alpha, amplitude) @ units.omega
+            known = amplitude * (b @ (units.cleared @ units.alpha)) @ units.omega
+            return wire.layout.rows(new - known)
+
+        return edit
+
+    return of
+
+
+def _double(sites: Sites) -> bool:
+    return all(p.dtype == torch.float64 for p in sites.model.parameters())

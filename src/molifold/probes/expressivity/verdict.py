@@ -1,0 +1,179 @@
+"""Verdict: what is known of one site, and in plain words what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy import ndarray
+
+from molifold.probes.expressivity.score import Score, Units
+from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM
+
+Kind = Literal["under-powered", "under-trained", "doubtful", "sound"]
+
+#: A step counts as long as it keeps at least this share of its promise.
+KEPT = 0.3
+#: A decrease below this share of the spread of losses between examples is not worth an alarm.
+WORTHWHILE = 0.002
+
+#: What to do about a missing source.
+REMEDY: Mapping[str, str] = {
+    UPSTREAM: "widen the layer before it",
+    NONLINEAR: "add a hidden layer before it (what is missing is a nonlinear function of its input)",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """New units (or the layer's own best update) really added, on rows that did not propose them.
+
+    Attributes:
+        ratio: measured over predicted decrease at a very small step; 1 if prediction and network agree.
+        amplitude: where the loss of the held-out examples was lowest, of those that keep the promise.
+        predicted: first-order decrease of the mean loss at that amplitude.
+        measured: decrease that was measured there, with its standard error ``error`` (paired, over examples).
+        spread: standard deviation of the loss between examples, the measure of what is worth an alarm.
+    """
+
+    ratio: float
+    amplitude: float
+    predicted: float
+    measured: float
+    error: float
+    spread: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise is kept, and the decrease certain and large enough for an alarm."""
+        return self.measured > max(KEPT * self.predicted, 2 * self.error, WORTHWHILE * self.spread)
+
+
+@dataclass(frozen=True)
+class NewUnits:
+    """Hidden units to add: they read what the matrix ``hidden`` reads, through ``activation``."""
+
+    hidden: str
+    activation: str
+    units: Units = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one site could not follow, and why.
+
+    Attributes:
+        site: name of the parameter matrix.
+        kind: "under-powered": new units would help; "under-trained": the layer itself could still follow; "doubtful":
+            the test says so, but a real step does not lower the loss; "sound".
+        source: what the site misses, of the named sources (under-powered only).
+        under_trained, reducible_linear, reducible_nonlinear, irreducible: shares of the squared desired update on
+            held-out rows; small negative numbers are noise. The nonlinear one is beyond the linear one.
+        layer: the test of the layer's own best update.
+        tests: the test of new units, for every source.
+        check: the verification by an actual step, where one was made.
+        examples, scores: indices of the held-out examples and how much each would gain from what is missing.
+        growth: the units that would help, where they can be added to the layer before it.
+        positions: gain by position within the example (atoms, coordinates), where rows have positions.
+    """
+
+    site: str
+    kind: Kind
+    source: str
+    under_trained: float
+    reducible_linear: float
+    reducible_nonlinear: float
+    irreducible: float
+    layer: Score
+    tests: Mapping[str, Score]
+    check: Check | None = None
+    examples: ndarray = field(default_factory=lambda: np.zeros(0, int), repr=False)
+    scores: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    positions: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    growth: NewUnits | None = field(default=None, repr=False)
+
+    @property
+    def test(self) -> Score:
+        """The test that decides: of the missing source, or of the layer itself."""
+        return self.tests.get(self.source, self.layer)
+
+    @property
+    def share(self) -> float:
+        """Share of what the layer leaves that the missing source explains."""
+        return self.test.share
+
+    @property
+    def cut(self) -> float:
+        """Decrease of the mean loss that is to be had: measured if it was, else 0."""
+        return self.check.measured if self.check is not None else 0.0
+
+    @property
+    def worst(self) -> ndarray:
+        """Indices of the held-out examples, those that gain most first."""
+        return self.examples[np.argsort(-self.scores)]
+
+    def words(self) -> str:
+        """The verdict as one or two sentences."""
+        if self.kind == "sound":
+            return f"{self.site}: nothing to gain here"
+        evidence = f"(t {self.test.t:.1f} over {self.test.groups} groups)"
+        if not self.source:
+            text = f"{self.site} could still follow {self.under_trained:.1%} of what the loss asks {evidence}; train on"
+        else:
+            remedy = REMEDY.get(self.source, f"show it {self.source}")
+            text = f"{self.site} cannot follow {self.share:.1%} of what {self.source} could {evidence}; {remedy}"
+        if self.check is not None:
+            found = self.check
+            text += f". A real step lowers the loss by {found.measured:.3g} +- {found.error:.1g}"
+            text += f" (promised {found.predicted:.3g})"
+        return text + (", too little for an alarm" if self.kind == "doubtful" else "")
+
+
+@dataclass(frozen=True)
+class Expressivity:
+    """The verdicts of all sites, worst first.
+
+    Attributes:
+        verdicts: one per site.
+        uncovered: parameter matrices that no site uses, of which nothing is known.
+        examples: how many were used, half to propose and half to verify.
+        loss: mean loss of the verifying half.
+        level: chance of any false alarm among all ``tests``.
+        notes: what else a reader must know, first of all whether the examples cover the data.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    uncovered: tuple[str, ...]
+    examples: int
+    loss: float
+    level: float
+    tests: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def alarms(self) -> tuple[Verdict, ...]:
+        """Sites that lack power, and that a real step has confirmed."""
+        return tuple(v for v in self.verdicts if v.kind == "under-powered" and v.check is not None)
+
+    def __getitem__(self, site: str) -> Verdict:
+        return {v.site: v for v in self.verdicts}[site]
+
+    def lines(self) -> list[str]:
+        """The whole in plain words, most important first."""
+        told = [v for v in self.verdicts if v.kind != "sound"]
+        counts = f"{len(self.verdicts)} layers, {self.tests} tests, chance of any false alarm {self.level:.0%}"
+        lines = [*self.notes, f"{self.examples} examples, mean loss {self.loss:.4g}; {counts}"]
+        lines += [f"{i}. {v.kind}: {v.words()}" for i, v in enumerate(told, start=1)]
+        if not told:
+            lines.append("No layer lacks power and none is under-trained, as far as these examples can tell.")
+        if self.uncovered:
+            shown = ", ".join(self.uncovered[:3]) + (", ..." if len(self.uncovered) > 3 else "")
+            lines.append(f"Not looked at (no product with activations): {len(self.uncovered)} matrices ({shown})")
+        return lines
+
+    def __repr__(self) -> str:
+        kinds = [v.kind for v in self.verdicts]
+        counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+        return f"Expressivity({self.examples} examples, {counts})"

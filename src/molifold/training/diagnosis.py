@@ -1,0 +1,353 @@
+"""diagnose: what holds a trained flow back, in plain words, from its run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor, nn
+
+from molifold.ensemble import Ensemble
+from molifold.flows.conditioners import GraphConditioner
+from molifold.flows.flow import Flow
+from molifold.molecule import Molecule
+from molifold.probes.coverage import Coverage, coverage
+from molifold.probes.expressivity import Expressivity, Verdict, expressivity
+from molifold.probes.stein import Stein, stein
+from molifold.runs import Run
+from molifold.training.restore import Which, load_flow
+from molifold.transforms.coupling import Coupling
+from molifold.transforms.internal import InternalCoordinates
+from molifold.transforms.standardize import Standardize
+from molifold.transforms.transform import Chain, Transform
+
+#: Sources "k bonds away" are offered up to this distance.
+HOPS = 4
+#: Random functions per layer; the diagnosis has hundreds of layers.
+FEATURES = 32
+#: Findings of the latents that are told.
+TOLD = 5
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found in a flow.
+
+    Attributes:
+        layers: the verdicts of all layers, conditioners included.
+        latents: what one more layer could remove from the latents; None for a module that is no ``Flow`` of couplings.
+        coordinates: names of the latents, in order.
+        conditioned: [size, size] whether any coupling moves one of the two given the other.
+        samples: whether the probed frames cover the reference.
+        draws: whether the flow's own draws do.
+        atoms: [atoms] gain by atom of everything told about the layers; 0 where nothing is.
+        frames, scores: indices in the reference of the verifying frames, and the gain of each.
+    """
+
+    layers: Expressivity
+    latents: Stein | None
+    coordinates: tuple[str, ...]
+    conditioned: Bool[ndarray, "size size"]
+    samples: Coverage | None
+    draws: Coverage | None
+    atoms: Float[ndarray, " atoms"]
+    frames: ndarray
+    scores: ndarray
+
+    def lines(self) -> list[str]:
+        """The whole in plain words, most important first."""
+        notes = []
+        if self.samples is not None and not self.samples.holds:
+            notes.append(self.samples.words())
+        if self.draws is not None and not self.draws.holds:
+            notes.append(self.draws.words("the flow's own draws"))
+        head, *rest = self.layers.lines()
+        return [*notes, head, *self.latent_lines(), *rest]
+
+    def latent_lines(self) -> list[str]:
+        """One line per finding in the latents, the largest saving first."""
+        if self.latents is None:
+            return []
+        found = self.latents.found
+        if not found:
+            return ["latents: nothing that one more layer could remove"]
+        lines = [self._latent(*pair) for pair in found[:TOLD]]
+        return lines + ([f"latents: and {len(found) - TOLD} smaller findings"] if len(found) > TOLD else [])
+
+    def fault(self, target: int, source: int) -> str:
+        """What a finding of the latents blames: "transform family", "mask", "conditioner" or "depth"."""
+        if target == source:
+            return "transform family"
+        if not self.conditioned[target, source]:
+            return "mask"
+        return "conditioner" if self.layers.alarms else "depth"
+
+    def _latent(self, target: int, source: int) -> str:
+        assert self.latents is not None
+        evidence = f"{self.latents.nats[target, source]:.3g} nats, t {self.latents.t[target, source]:.1f}"
+        a, b, fault = self.coordinates[target], self.coordinates[source], self.fault(target, source)
+        what, remedy = {
+            "transform family": (f"{a} keeps a shape of its own", "more bins, or more couplings that move it"),
+            "mask": (f"{a} and {b} depend on each other, but no coupling shows one to the other", "add couplings"),
+            "conditioner": (f"{a} depends on {b}, which its conditioners see", "mend the layers named below first"),
+            "depth": (f"{a} depends on {b}, although conditioners see it and lack nothing", "add couplings"),
+        }[fault]
+        return f"{fault}: {what} ({evidence}); {remedy}"
+
+    def records(self) -> dict[str, tuple[str, dict[str, ndarray], str]]:
+        """Records of a run by name: kind, arrays, text."""
+        found = {
+            "diagnosis": ("text", {"text": np.array("\n".join(self.lines()))}, GUIDE["diagnosis"]),
+            "expressivity": ("table", _table(self.layers.verdicts), GUIDE["expressivity"]),
+            "what is missing": ("map", _sources(self.layers.verdicts), GUIDE["what is missing"]),
+        }
+        if self.latents is not None:
+            names, own = np.array(self.coordinates), np.arange(len(self.coordinates))
+            coupled = {"values": self.latents.nats, "x": names, "y": names}
+            found["latent dependence"] = ("map", coupled, GUIDE["latent dependence"])
+            worst = {"name": names, "nats": self.latents.nats.sum(1), "shape_nats": self.latents.nats[own, own]}
+            found["where it hurts - coordinates"] = ("table", worst, GUIDE["latent dependence"])
+        if self.atoms.any():
+            atoms = {"name": np.arange(len(self.atoms)).astype(str), "gain": self.atoms}
+            found["where it hurts - atoms"] = ("table", atoms, GUIDE["where it hurts"])
+        if len(self.scores):
+            order = np.argsort(-self.scores)
+            frames = {"name": self.frames[order].astype(str), "gain": self.scores[order]}
+            found["where it hurts - frames"] = ("table", frames, GUIDE["where it hurts"])
+        return found
+
+
+GUIDE: Mapping[str, str] = {
+    "diagnosis": "What holds the flow back, most important first. Healthy: nothing to tell. Otherwise do what the "
+    "first line says, train on, and diagnose again.",
+    "expressivity": "Every layer: what it could still follow by itself (under_trained), what new units could (linear "
+    "and nonlinear), the rest (noise, or sources not offered). Healthy: kind is sound everywhere. An alarm counts when "
+    "measured agrees with predicted: new units were really added, on frames that did not propose them.",
+    "what is missing": "Significance t of every source at every layer. Healthy: no |t| above about 4. A column that "
+    "stands out names what the network does not see.",
+    "latent dependence": "Loss that one more layer would save, nats: it moves the row's coordinate by a function of "
+    "itself (diagonal: the transform family, more bins) or of the column's (masks, conditioners, depth). Healthy: "
+    "nothing above 0.002.",
+    "where it hurts": "Gain of the loss, to first order, from everything that the diagnosis proposes. Healthy: absent. "
+    "Otherwise look at the first rows: those atoms or frames are what the flow cannot express.",
+}
+
+
+def diagnose(
+    path: str | Path,
+    *,
+    checkpoint: Which = "result",
+    frames: int = 4000,
+    samples: Ensemble | None = None,
+    sources: Callable[[Any], Mapping[str, Any]] | None = None,
+    level: float = 0.01,
+    seed: int = 0,
+) -> Diagnosis:
+    """Diagnose the flow of a run and keep the findings in it as records.
+
+    Args:
+        path: the run, or one of its checkpoints (``RUN/checkpoints/step-00000200``).
+        checkpoint: which weights of a run, see ``load_flow``.
+        frames: of the reference, at most.
+        samples: probe these frames instead; they are compared with the reference first.
+        sources: more candidates for what is missing, see ``expressivity``; called with a micro-batch ``(x, index)``.
+        level: chance of any false alarm.
+        seed: of the split and of the random functions.
+
+    Raises:
+        RunFormatError: if ``path`` is neither.
+        RunBusyError: if a living process writes the run.
+    """
+    path = Path(path)
+    if re.fullmatch(r"step-\d+", path.name):
+        path, checkpoint = path.parents[1], int(path.name[5:])
+    run = Run.open(path)
+    writer = Run.annotate(path)  # before the work, so that a busy run is told at once
+    try:
+        flow = load_flow(path, checkpoint=checkpoint)
+        found = diagnose_flow(
+            flow, run.ensemble("reference"), frames=frames, samples=samples, sources=sources, level=level, seed=seed
+        )
+        step = checkpoint if isinstance(checkpoint, int) else max(run.checkpoints)
+        for name, (kind, arrays, text) in found.records().items():
+            writer.record(step, name, kind=kind, arrays=arrays, text=text)
+    finally:
+        writer.close(run.info["state"])
+    return found
+
+
+def diagnose_flow(
+    flow: nn.Module,
+    reference: Ensemble,
+    *,
+    frames: int = 4000,
+    samples: Ensemble | None = None,
+    sources: Callable[[Any], Mapping[str, Any]] | None = None,
+    level: float = 0.01,
+    seed: int = 0,
+) -> Diagnosis:
+    """Diagnose any flow with ``log_prob``; arguments as in ``diagnose``."""
+    like = next(flow.parameters())
+
+    def some(ensemble: Ensemble) -> tuple[ndarray, Tensor]:
+        index = np.unique(np.linspace(0, len(ensemble) - 1, frames).astype(int))
+        return index, torch.as_tensor(np.array(ensemble.x[index]), dtype=like.dtype, device=like.device)
+
+    index, x = some(reference if samples is None else samples)
+    couplings = {n: m for n, m in flow.named_modules() if isinstance(m, Coupling)}
+
+    def offered(batch: Any) -> Mapping[str, Any]:
+        own = _molecular_sources(flow, batch[0]) if couplings else {}
+        return {**own, **(sources(batch) if sources is not None else {})}
+
+    layers = expressivity(
+        flow,
+        lambda module, batch: -module.log_prob(batch[0]),  # type: ignore[operator]
+        (x, torch.from_numpy(index)),
+        sources=offered,
+        blocks=[name for name, m in flow.named_modules() if isinstance(m, Transform)],
+        features=FEATURES,
+        level=level,
+        seed=seed,
+    )
+    told = [v for v in layers.verdicts if v.kind in ("under-powered", "under-trained")]
+    whole = [v for v in told if len(v.scores) == len(index) - len(index) // 2]
+    latents = _latents(flow, x) if isinstance(flow, Flow) and couplings else None
+    return Diagnosis(
+        layers=layers,
+        latents=None if latents is None else stein(*latents, level=level),
+        coordinates=() if latents is None else _coordinates(flow, reference.molecule),
+        conditioned=_conditioned(list(couplings.values())),
+        samples=None if samples is None else _covered(x, some(reference)[1], reference.molecule),
+        draws=_draws(flow, some(reference)[1], reference.molecule, seed=seed),
+        atoms=_atoms(told, couplings, reference.molecule.n_atoms),
+        frames=index[whole[0].examples] if whole else np.zeros(0, int),
+        scores=np.sum([v.scores for v in whole], axis=0) if whole else np.zeros(0),
+    )
+
+
+@torch.no_grad()
+def _states(flow: Flow, x: Tensor) -> dict[Coupling, Tensor]:
+    """What every coupling of a chain is given to transform."""
+    assert isinstance(flow.transform, Chain)
+    found = {}
+    for step in flow.transform.steps:
+        if isinstance(step, Coupling):
+            found[step] = x
+        x, _ = step(x)
+    return found
+
+
+def _molecular_sources(flow: nn.Module, x: Tensor) -> dict[str, dict[str, Tensor]]:
+    """What the conditioners may see, in the ways a graph network may miss it; nothing that a coupling moves."""
+    names = {m: n for n, m in flow.named_modules()}
+    found: dict[str, dict[str, Tensor]] = {}
+    if not isinstance(flow, Flow) or not isinstance(flow.transform, Chain):
+        return found
+    for coupling, state in _states(flow, x).items():
+        known, prefix = coupling.known(state), names[coupling]
+        conditioner = coupling.conditioner
+        if not isinstance(conditioner, GraphConditioner):
+            continue
+        inside = f"{prefix}.conditioner.network"
+        features, graph = conditioner.features(known), conditioner.graph
+        for k in range(1, HOPS + 1):
+            at = (graph.hops == k).to(features)
+            mean = at / at.sum(1, keepdim=True).clamp(min=1.0)
+            if at.any():
+                found.setdefault(f"atoms {k} bonds away", {})[inside] = mean @ features
+        whole = features.flatten(1)
+        used = whole.abs().sum(0) > 0
+        found.setdefault("all known coordinates", {})[inside] = whole[:, used]
+    return found
+
+
+def _latents(flow: Flow, x: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        z = torch.cat([flow.transform(part)[0] for part in x.split(1024)])
+    return z, torch.from_numpy(flow.transform.codomain.has("circle"))
+
+
+def _coordinates(flow: nn.Module, molecule: Molecule) -> tuple[str, ...]:
+    """Names of the latents: what the coordinates were before couplings bent them."""
+    parts = list(flow.modules())
+    internal = next((m for m in parts if isinstance(m, InternalCoordinates)), None)
+    scale = next((m for m in parts if isinstance(m, Standardize)), None)
+    size = int(flow.base.space.size)  # type: ignore[union-attr,arg-type]
+    if internal is None or scale is None or len(scale.source) != size:
+        return tuple(f"latent {i}" for i in range(size))
+    blocks = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
+    labels = molecule.atom_names or molecule.elements
+    return tuple(
+        f"{blocks[i].removesuffix('s')} of {labels[internal.atoms[i]]} {internal.atoms[i]}" for i in scale.source
+    )
+
+
+def _conditioned(couplings: list[Coupling]) -> Bool[ndarray, "size size"]:
+    if not couplings:
+        return np.zeros((0, 0), bool)
+    seen = np.any([np.outer(c.mask, c.given) for c in couplings], axis=0)
+    return seen | seen.T
+
+
+def _shape(x: Float[Tensor, "frames atoms 3"], molecule: Molecule) -> Float[Tensor, "frames features"]:
+    """Distances between heavy atoms, which no rotation changes; of large molecules between evenly chosen ones."""
+    heavy = [i for i, element in enumerate(molecule.elements) if element != "H"]
+    atoms = torch.tensor(heavy if len(heavy) > 3 else list(range(molecule.n_atoms)))
+    chosen = x[:, atoms[torch.linspace(0, len(atoms) - 1, min(len(atoms), 24)).long().unique()]]
+    first, second = torch.triu_indices(chosen.shape[1], chosen.shape[1], offset=1)
+    return (chosen[:, first] - chosen[:, second]).norm(dim=-1)
+
+
+def _covered(x: Tensor, data: Tensor, molecule: Molecule) -> Coverage | None:
+    """None where shapes or numbers do not allow a comparison."""
+    if molecule.n_atoms < 2 or min(len(x), len(data)) < 100:
+        return None
+    return coverage(_shape(x, molecule), _shape(data, molecule))
+
+
+def _draws(flow: nn.Module, data: Tensor, molecule: Molecule, *, seed: int) -> Coverage | None:
+    with torch.no_grad():
+        generator = torch.Generator(device=data.device).manual_seed(seed)
+        x, _ = flow.sample(len(data), generator=generator)  # type: ignore[operator]
+    return _covered(x[x.isfinite().all(2).all(1)], data, molecule)
+
+
+def _atoms(told: list[Verdict], couplings: Mapping[str, Coupling], n: int) -> Float[ndarray, " atoms"]:
+    gain = np.zeros(n)
+    for verdict in told:
+        prefix = max((p for p in couplings if verdict.site.startswith(f"{p}.")), key=len, default=None)
+        conditioner = None if prefix is None else couplings[prefix].conditioner
+        if isinstance(conditioner, GraphConditioner) and len(verdict.positions) == len(conditioner.nodes):
+            gain[list(conditioner.nodes)] += verdict.positions
+    return gain
+
+
+def _table(verdicts: tuple[Verdict, ...]) -> dict[str, ndarray]:
+    nan = float("nan")
+    return {
+        "name": np.array([v.site for v in verdicts]),
+        "kind": np.array([v.kind for v in verdicts]),
+        "missing": np.array([v.source for v in verdicts]),
+        "t": np.array([v.test.t for v in verdicts]),
+        "under_trained": np.array([v.under_trained for v in verdicts]),
+        "linear": np.array([v.reducible_linear for v in verdicts]),
+        "nonlinear": np.array([v.reducible_nonlinear for v in verdicts]),
+        "irreducible": np.array([v.irreducible for v in verdicts]),
+        "predicted": np.array([nan if v.check is None else v.check.predicted for v in verdicts]),
+        "measured": np.array([nan if v.check is None else v.check.measured for v in verdicts]),
+        "error": np.array([nan if v.check is None else v.check.error for v in verdicts]),
+    }
+
+
+def _sources(verdicts: tuple[Verdict, ...]) -> dict[str, ndarray]:
+    names = list(dict.fromkeys(name for v in verdicts for name in v.tests))
+    t = [[v.tests[n].t if n in v.tests else float("nan") for n in names] for v in verdicts]
+    return {"values": np.array(t), "x": np.array(names), "y": np.array([v.site for v in verdicts])}

@@ -1,0 +1,269 @@
+"""grow: add the hidden units that a diagnosis proposes, where it proposes them, and train on."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from molifold.networks.filters import AtomLinear
+from molifold.probes.expressivity import Verdict
+from molifold.probes.expressivity.step import Unit
+from molifold.runs import Run
+from molifold.runs.files import read_json, write_json
+from molifold.training.checkpoint import load_into, pad_checkpoint, read_weights
+from molifold.training.diagnosis import diagnose_flow
+from molifold.training.recipe import Recipe, build_flow
+from molifold.training.restore import load_flow
+from molifold.training.result import FitResult
+
+#: What is copied from a run into the grown one; its ensembles are linked.
+KEPT = ("run.json", "scalars.jsonl", "events.jsonl", "records")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What was added: ``units`` hidden units between the matrices ``hidden`` and ``site``.
+
+    ``amplitude`` is where the held-out loss was lowest; ``predicted`` and ``measured`` are its decrease there.
+    """
+
+    site: str
+    hidden: str
+    units: int
+    amplitude: float
+    predicted: float
+    measured: float
+
+    def words(self) -> str:
+        """One sentence."""
+        return (
+            f"{self.units} units added between {self.hidden} and {self.site}; "
+            f"held-out loss lower by {self.measured:.3g} (promised {self.predicted:.3g})"
+        )
+
+
+def growable(model: nn.Module, verdict: Verdict) -> bool:
+    """Whether the verdict proposes units that read what the layer before it reads, between two linear layers."""
+    if verdict.growth is None or verdict.check is None:
+        return False
+    return all(_owner(model, name) is not None for name in (verdict.site, verdict.growth.hidden))
+
+
+@torch.no_grad()
+def grow_module(model: nn.Module, verdict: Verdict, *, amplitude: float | None = None) -> Growth:
+    """Add the units that ``verdict`` proposes, in place; at amplitude 0 the model's function stays as it is.
+
+    Fan-in and fan-out are scaled by the root of the amplitude; a unit with a kink at 0 comes as a pair of opposite
+    signs; what the layer knows of its new inputs already, and the units' value at 0, are taken off its matrix and bias.
+
+    Args:
+        model: any module whose two layers are ``nn.Linear``, or molifold's linear layers of atoms.
+        verdict: of ``expressivity``, with ``growable(model, verdict)``.
+        amplitude: default: where the line search of the verdict found the lowest loss.
+
+    Raises:
+        ValueError: if the verdict proposes no units that can be added.
+    """
+    if not growable(model, verdict):
+        raise ValueError(f"verdict: got {verdict.words()!r}, which proposes no units between two linear layers")
+    assert verdict.growth is not None
+    assert verdict.check is not None
+    proposal = verdict.growth
+    amplitude = verdict.check.amplitude if amplitude is None else amplitude
+    site, hidden = _owner(model, verdict.site), _owner(model, proposal.hidden)
+    assert site is not None
+    assert hidden is not None
+    unit, root = Unit.of(proposal.activation), math.sqrt(amplitude)
+    alpha, omega = proposal.units.alpha * root, proposal.units.omega * root
+    signs = (1.0, -1.0) if unit.paired else (1.0,)
+    slope = unit.left + unit.right if unit.paired else unit.right
+    fan_in = torch.cat([sign * alpha for sign in signs], 1)
+    fan_out = torch.cat([sign * omega / slope for sign in signs])
+    off = -(proposal.units.cleared @ alpha) @ omega
+    # The constant is the last column of the first (shared) matrix.
+    off[_inputs(site)] -= unit.value * fan_out.sum(0)
+    _shift(site, off)
+    _add_outputs(hidden, fan_in)
+    _add_inputs(site, fan_out)
+    return Growth(
+        verdict.site, proposal.hidden, len(fan_out), amplitude, amplitude * verdict.test.slope, verdict.check.measured
+    )
+
+
+def grow(
+    path: str | Path,
+    *,
+    to: str | Path | None = None,
+    more: float = 0.5,
+    places: int = 3,
+    frames: int = 4000,
+    progress: Callable[[Mapping[str, float]], None] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> FitResult:
+    """Diagnose a run, add units where that lowers the held-out loss, and train the larger flow on in a new run.
+
+    Args:
+        path: a run that was made by a recipe; it stays as it is.
+        to: the new run; default: beside it, ``-grown``.
+        more: training budget to add, as a share of the run's own.
+        places: layers that grow, at most, the most promising first.
+        frames: of the reference that the diagnosis looks at.
+        progress: of the training, see ``fit``.
+        tell: receives what was done, line by line.
+
+    Raises:
+        ValueError: if no layer lacks units that can be added, or the run says too little about itself.
+        FileExistsError: if ``to`` exists.
+    """
+    from molifold.training.pipeline import train_recipe
+
+    run = Run.open(path)
+    target = run.path.with_name(f"{run.path.name}-grown") if to is None else Path(to)
+    if target.exists():
+        raise FileExistsError(f"to: {target} exists already; choose another directory")
+    if run.recipe is None or run.molecule is None or not run.checkpoints:
+        raise ValueError(f"path: {path} keeps no recipe or no checkpoint, expected a run of `molifold train`")
+    flow, reference = load_flow(path, checkpoint="last"), run.ensemble("reference")
+    verdicts = _apart(flow, diagnose_flow(flow, reference, frames=frames).layers.alarms)[:places]
+    if not verdicts:
+        raise ValueError(f"path: no layer of {path} lacks hidden units that can be added; see `molifold diagnose`")
+    step, checkpoint = max(run.checkpoints.items())
+    raw = dict(run.recipe)
+    grown: dict[str, dict[str, Tensor]] = {}
+    for file in checkpoint.glob("*.safetensors"):
+        if file.stem == "optimizer":
+            continue
+        model = build_flow(raw["flow"], run.molecule, reference).to(next(flow.parameters()).dtype)
+        load_into(model, read_weights(checkpoint, file.stem))
+        done = [grow_module(model, verdict) for verdict in verdicts]
+        grown[file.stem] = model.state_dict()
+    for growth in done:
+        tell(growth.words())
+    widths = {n: list(p.shape) for n, p in model.named_parameters() if p.shape != flow.get_parameter(n).shape}
+    raw["flow"] = {**raw["flow"], "widths": {**raw["flow"].get("widths", {}), **widths}}
+    raw["training"] = _longer(
+        raw["training"], run, step=step, seconds=read_json(checkpoint / "state.json")["seconds"], more=more
+    )
+    _copy(run, target, raw)
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    pad_checkpoint(checkpoint, target / "checkpoints" / checkpoint.name, weights=grown, parameters=names)
+    return train_recipe(Recipe(raw), to=target, progress=progress)
+
+
+def _apart(model: nn.Module, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those that can grow, the first of any that share a matrix: the units of a second one would not fit any more."""
+    kept: list[Verdict] = []
+    touched: set[str] = set()
+    for verdict in verdicts:
+        if growable(model, verdict) and verdict.growth is not None:
+            both = {verdict.site, verdict.growth.hidden}
+            if not both & touched:
+                kept.append(verdict)
+                touched |= both
+    return kept
+
+
+def _longer(training: Mapping[str, Any], run: Run, *, step: int, seconds: float, more: float) -> dict[str, Any]:
+    longer = dict(training)
+    if "epochs" in longer:
+        longer.pop("epochs")
+        longer["steps"] = run.info["settings"]["steps"]
+    if longer.get("steps") is not None:
+        longer["steps"] = step + max(1, round(more * longer["steps"]))
+    if longer.get("max_seconds") is not None:
+        longer["max_seconds"] = seconds + more * longer["max_seconds"]
+    return longer
+
+
+def _copy(run: Run, target: Path, raw: Mapping[str, Any]) -> None:
+    target.mkdir(parents=True)
+    for name in KEPT:
+        source = run.path / name
+        if source.is_dir():
+            shutil.copytree(source, target / name)
+        elif source.exists():
+            shutil.copy2(source, target / name)
+    shutil.copytree(run.path / "ensembles", target / "ensembles", copy_function=_link)
+    info = read_json(target / "run.json")
+    settings = {
+        k: raw["training"].get(k, v) if k in ("steps", "max_seconds") else v for k, v in info["settings"].items()
+    }
+    write_json(target / "run.json", {**info, "recipe": dict(raw), "settings": settings, "state": "stopped"})
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+# ---------------------------------------------------------------- linear layers, and those that mix matrices per atom
+
+
+def _owner(model: nn.Module, site: str) -> nn.Linear | AtomLinear | None:
+    prefix, _, name = site.rpartition(".")
+    module = model.get_submodule(prefix)
+    return module if name == "weight" and isinstance(module, nn.Linear | AtomLinear) else None
+
+
+def _inputs(layer: nn.Linear | AtomLinear) -> int:
+    return int(layer.weight.shape[-1])
+
+
+def _shift(layer: nn.Linear | AtomLinear, rows: Float[Tensor, "d out"]) -> None:
+    """Add ``rows`` to matrix (and constant), in the order of ``Product.seen``."""
+    matrices = rows.reshape(-1, _inputs(layer) + 1, rows.shape[1]).to(layer.weight)
+    if isinstance(layer, nn.Linear):
+        layer.weight.add_(matrices[0, :-1].T)
+        if layer.bias is not None:
+            layer.bias.add_(matrices[0, -1])
+        return
+    layer.weight.add_(matrices[:, :-1].transpose(1, 2))
+    _add_constants(layer, matrices[:, -1])
+
+
+def _add_outputs(layer: nn.Linear | AtomLinear, fan_in: Float[Tensor, "d units"]) -> None:
+    matrices = fan_in.reshape(-1, _inputs(layer) + 1, fan_in.shape[1]).to(layer.weight)
+    units = fan_in.shape[1]
+    if isinstance(layer, nn.Linear):
+        layer.weight = nn.Parameter(torch.cat([layer.weight, matrices[0, :-1].T]))
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(torch.cat([layer.bias, matrices[0, -1]]))
+        layer.out_features += units
+        return
+    layer.weight = nn.Parameter(torch.cat([layer.weight, matrices[:, :-1].transpose(1, 2)], 1))
+    layer.bias.weight = nn.Parameter(
+        torch.cat([layer.bias.weight, layer.bias.weight.new_zeros(units, layer.bias.in_features)])
+    )
+    layer.bias.bias = nn.Parameter(torch.cat([layer.bias.bias, layer.bias.bias.new_zeros(units)]))
+    layer.bias.out_features += units
+    constants = matrices.new_zeros(len(matrices), layer.bias.out_features)
+    constants[:, -units:] = matrices[:, -1]
+    _add_constants(layer, constants)
+
+
+def _add_inputs(layer: nn.Linear | AtomLinear, fan_out: Float[Tensor, "units out"]) -> None:
+    new = fan_out.T.to(layer.weight)
+    if isinstance(layer, nn.Linear):
+        layer.weight = nn.Parameter(torch.cat([layer.weight, new], 1))
+        layer.in_features += len(fan_out)
+        return
+    only_shared = torch.cat([new[None], new.new_zeros(len(layer.weight) - 1, *new.shape)])
+    layer.weight = nn.Parameter(torch.cat([layer.weight, only_shared], 2))
+
+
+def _add_constants(layer: AtomLinear, constants: Float[Tensor, "shared out"]) -> None:
+    """A constant per mixed matrix is a linear function of the static features: one that its bias can hold."""
+    first, others = constants[0], constants[1:]
+    layer.bias.weight.add_(others.T @ layer.mixing.weight)
+    layer.bias.bias.add_(first + others.T @ layer.mixing.bias)
