@@ -28,7 +28,9 @@ def table(name: str, result: dict) -> str:
     rows = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in result["rows"])]
     lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
     known = [f"{key} {result[key]}" for key in ("machine", "threads", "torch") if key in result]
-    return "\n".join([*lines, "", f"{result['title']}; {', '.join(known)}: `benchmarks/{result.get('script', name)}.py`."])
+    return "\n".join(
+        [*lines, "", f"{result['title']}; {', '.join(known)}: `benchmarks/{result.get('script', name)}.py`."]
+    )
 
 
 def filled(page: str) -> str:
