@@ -10,7 +10,7 @@ TESTENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test lint browser bundle format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,13 +30,24 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## alanine dipeptide from nothing to a report (about 12 minutes on two cores)
 	@$(BIN)/molifold demo $(ARGS)
 
-test: lint ## the gate: lint, types, layers, docs, doctests, wheel, tests
+test: lint browser ## the gate: lint, types, layers, docs, doctests, wheel, tests
 	@$(TESTENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+browser: ## Chromium, Node.js and the front end's tools, for the tests of the page (Debian; needs root once)
+	@{ command -v chromium && command -v npm; } >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || \
+	  { echo "error: the tests of the page need chromium and npm: sudo apt-get install chromium npm"; exit 1; }
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null
+	@command -v npm >/dev/null || { apt-get update -qq && apt-get install -qq -y npm; } >/dev/null
+	@[ web/node_modules -nt web/package-lock.json ] || { cd web && npm ci --silent --ignore-scripts && touch node_modules; }
+
+bundle: browser ## build the front end of the workbench anew (the result is committed)
+	@cd web && npm run --silent build
 
 format: $(READY) ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .

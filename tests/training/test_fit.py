@@ -190,7 +190,7 @@ def test_progress_sees_every_row():
     fit(Toy(), frames(), steps=25, log_every=10, validate_every=20, progress=rows.append, **QUICK)
     assert [r["step"] for r in rows] == [10, 20, 25]
     assert "validation_nll" in rows[1]
-    assert rows[-1]["spent"] == 1
+    assert rows[-1]["progress"] == 1
 
 
 def test_large_ensembles_stay_on_disk(tmp_path, monkeypatch):

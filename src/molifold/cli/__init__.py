@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 from molifold import __version__
-from molifold.cli import analyze, check, compare, demo, diagnose, grow, map, report, sample, simulate, train
+from molifold.cli import analyze, check, compare, demo, diagnose, export, grow, map, report, sample, simulate, train, watch
 
 app = typer.Typer(
     name="molifold",
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (demo, simulate, train, sample, report, analyze, compare, diagnose, grow, check):
+for module in (demo, simulate, train, watch, sample, report, analyze, compare, diagnose, grow, export, check):
     app.command(module.__name__.rsplit(".", 1)[1], no_args_is_help=module not in (demo, check))(module.command)
 app.add_typer(map.app, name="map")
 

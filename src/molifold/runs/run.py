@@ -149,8 +149,16 @@ class Run:
     @property
     def step(self) -> int:
         """The last step of which the run knows, 0 at first."""
-        steps, _ = self._last_line()
-        return steps
+        rows = self.recent()
+        return int(rows[-1]["step"]) if rows else 0
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The last rows of scalars (64 kB of them), for a glance at a long run."""
+        path = self.path / "scalars.jsonl"
+        try:
+            return read_lines(path, start=_line_start(path, max(0, path.stat().st_size - 65536)))[0]
+        except FileNotFoundError:
+            return []
 
     def scalars(self, *, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Rows ``{"step", "time", name: number, ...}`` written after the cursor ``since``, and the next cursor.
@@ -235,16 +243,6 @@ class Run:
             ValueError: if no such kind of request exists.
         """
         return inbox.post(self.path / "inbox", kind, arguments)
-
-    def _last_line(self) -> tuple[int, float]:
-        path = self.path / "scalars.jsonl"
-        try:
-            # The last 64 kB hold whole rows of any sensible width.
-            rows, _ = read_lines(path, start=_line_start(path, max(0, path.stat().st_size - 65536)))
-        except FileNotFoundError:
-            rows = []
-        last = rows[-1] if rows else {"step": 0, "time": 0.0}
-        return int(last["step"]), float(last["time"])
 
     def __repr__(self) -> str:
         kept = f"{len(self.records)} records, {len(self.ensembles)} ensembles, {len(self.checkpoints)} checkpoints"

@@ -130,7 +130,7 @@ class Session:
         judged = trainer.validates and (last or step % settings.validate_every == 0)
         row: dict[str, float] = {}
         if judged or last or step % settings.log_every == 0:
-            row = trainer.row()
+            row = trainer.row() | {"seconds": trainer.seconds, "progress": trainer.spent(trainer.seconds)}
             if judged:
                 row |= trainer.validate(trainer.average)
                 trainer.judge(row)
@@ -138,8 +138,7 @@ class Session:
         if self._watch is not None:
             self._watch(step, **row)
         if row and self._progress is not None and trainer.fabric.is_global_zero:
-            spent = {"step": step, "seconds": trainer.seconds, "spent": trainer.spent(trainer.seconds)}
-            self._progress({**spent, **row})
+            self._progress({"step": step, **row})
 
     def _tell_bad_batch(self) -> None:
         frames, batch = self.trainer.blame()

@@ -1,7 +1,12 @@
-"""Web pages about a run. For now the report: one self-contained HTML file."""
+"""Looking at runs and ensembles: a report, a live page, one file with the same views, and a notebook widget."""
 
+from molifold.workbench.export import export_view
+from molifold.workbench.notebook import view
 from molifold.workbench.report import report_from_run, write_report
 from molifold.workbench.results import ReportParts, Results, analyse
 from molifold.workbench.verdict import Finding, findings, overall
 
-__all__ = ["Finding", "ReportParts", "Results", "analyse", "findings", "overall", "report_from_run", "write_report"]
+__all__ = [
+    "Finding", "ReportParts", "Results", "analyse", "export_view", "findings", "overall", "report_from_run", "view",
+    "write_report",
+]  # fmt: skip

@@ -107,7 +107,7 @@ def _training(phase: Phase) -> Callable[[Mapping[str, float]], None]:
     def progress(row: Mapping[str, float]) -> None:
         names = {"step": "step", "loss": "loss", "validation_nll": "held out", "validation_ess": "ESS"}
         known.update({shown: row[name] for name, shown in names.items() if name in row})
-        stage()(row["spent"], 1.0, **known)
+        stage()(row["progress"], 1.0, **known)
 
     return progress
 

@@ -1,0 +1,66 @@
+"""One line about a run: where it stands, how long it will take, and the numbers one looks at first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from molifold.runs import Run
+
+#: Events that a user should see on the first page.
+TOLD = ("failed", "bad_batch", "probe_failed", "request_rejected", "stopped", "ended", "resumed")
+
+
+def headline(name: str, path: Path) -> dict[str, Any]:
+    """State, progress (0 to 1 or None), seconds to the end (or None), last numbers and warnings of a run.
+
+    A run that cannot be read is told as ``error`` and hides no other.
+    """
+    try:
+        run = Run.open(path)
+        info, state = run.info, run.state
+        row = last_values(run)
+        progress, left = progress_of(row, state=state)
+        events, _ = run.events()
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        return {"name": name, "state": "unreadable", "error": str(error)}
+    told = [e for e in events if e.get("kind") in TOLD][-3:]
+    return {
+        "name": name, "state": state, "step": int(row.get("step", 0)), "progress": progress, "left": left,
+        "created": info["created"], "molecule": molecule_name(info), "values": row, "events": told,
+        "stage": next((e["message"] for e in reversed(events) if e.get("kind") == "stage"), ""),
+        "ensembles": list(run.ensembles), "records": list(run.records),
+    }  # fmt: skip
+
+
+def last_values(run: Run) -> dict[str, float]:
+    """The last value of every scalar (those of the last 64 kB of the log: rare ones may lie before)."""
+    found: dict[str, float] = {}
+    for row in run.recent():
+        found |= {k: v for k, v in row.items() if isinstance(v, int | float)}
+    return found
+
+
+def progress_of(row: dict[str, float], *, state: str) -> tuple[float | None, float | None]:
+    """Share done and seconds left, from the scalars ``progress`` and ``seconds`` that a training writes.
+
+    >>> progress_of({"progress": 0.25, "seconds": 10.0}, state="running")
+    (0.25, 30.0)
+    >>> progress_of({}, state="running")
+    (None, None)
+    """
+    share, seconds = row.get("progress"), row.get("seconds")
+    if state == "finished":
+        return 1.0, 0.0
+    if not share or seconds is None:
+        return share, None
+    return share, seconds * (1 - share) / share if state == "running" else None
+
+
+def molecule_name(info: dict[str, Any]) -> str:
+    """Name of the molecule of a run without making the molecule."""
+    try:
+        return str(json.loads(info["molecule"]).get("name", "")) if info.get("molecule") else ""
+    except (ValueError, AttributeError, TypeError):
+        return ""

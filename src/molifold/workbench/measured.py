@@ -1,0 +1,194 @@
+"""What a page can show of an ensemble's frames: columns, structures; measured when first asked for, and kept."""
+
+from __future__ import annotations
+
+import mmap
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from molifold import analysis
+from molifold.analysis.freedom import DegreeOfFreedom, degrees_of_freedom, values
+from molifold.ensemble import Ensemble
+from molifold.geometry import superpose
+from molifold.plots.style import label
+
+#: Frames measured at a time, columns that are kept, frames to which principal components are fitted.
+CHUNK, KEPT, FITTED = 65_536, 12, 20_000
+#: Principal components offered.
+COMPONENTS = ("pc1", "pc2", "pc3")
+KT = "kT"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per frame that a page can ask for; ``period`` is 2 pi for angles, else None."""
+
+    name: str
+    label: str
+    unit: str
+    period: float | None
+    kind: str
+    atoms: tuple[int, ...] = ()
+
+
+class Measured:
+    """An ensemble, its columns and its structures. Memory stays bounded: the last few columns are kept, maps let go.
+
+    >>> from molifold import Molecule
+    >>> butane = Molecule(elements=("C",) * 4, bonds=((0, 1), (1, 2), (2, 3)))
+    >>> x = np.array([[[1.0, 0, 0], [0, 0, 0], [0, 0, 1.0], [0, 1.0, 1.0]]] * 2)
+    >>> m = Measured(Ensemble(butane, x))
+    >>> m.column("C2_C3")
+    array([1.5707964, 1.5707964], dtype=float32)
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
+        self.flat = ensemble.molecule.dimensions != 3
+        self.freedoms = () if self.flat else degrees_of_freedom(ensemble.molecule)
+        self.known = {c.name: c for c in self._columns()}
+        self._kept: OrderedDict[str, ndarray] = OrderedDict()
+        self._axes: tuple[ndarray, ndarray] | None = None
+
+    def follow(self, ensemble: Ensemble) -> None:
+        """Go on with the same store, grown: only its new frames will be measured.
+
+        A store that shrank was written anew, so everything is measured again.
+        """
+        if len(ensemble) < len(self.ensemble):
+            self._kept.clear()
+            self._axes = None
+        self.ensemble = ensemble
+
+    def column(self, name: str) -> Float[ndarray, " frames"]:
+        """One column, float32.
+
+        Raises:
+            KeyError: if there is none of that name.
+        """
+        if name not in self.known:
+            raise KeyError(f"column: got {name!r}, expected one of {', '.join(list(self.known)[:12])}, ...")
+        have = self._kept.pop(name, np.empty(0, dtype=np.float32))
+        if len(have) < len(self.ensemble):
+            have = np.concatenate([have, self._fresh(name, len(have))])
+        self._kept[name] = have
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return have
+
+    def frames(
+        self, rows: Int[ndarray, " n"], *, onto: Float[ndarray, "atoms 3"] | None = None
+    ) -> Float[ndarray, "n atoms 3"]:
+        """Structures (nm, float32) of some frames, superposed by their heavy atoms on ``onto`` or on the first."""
+        x = self._take(rows)
+        if self.flat:
+            return np.concatenate([x, np.zeros((*x.shape[:2], 3 - x.shape[2]), np.float32)], axis=2)[..., :3]
+        heavy = np.array([e != "H" for e in self.ensemble.molecule.elements], dtype=float)
+        if heavy.sum() < 3:
+            heavy = np.ones_like(heavy)
+        if not len(x):
+            return x
+        centred = x - (heavy[:, None] * x).sum(1, keepdims=True) / heavy.sum()
+        return superpose(centred, centred[0] if onto is None else onto, weights=heavy).astype(np.float32)
+
+    def rows(self, rows: Int[ndarray, " n"]) -> Float[ndarray, "quantities n"]:
+        """Every degree of freedom of some frames, float32, in the order of ``freedoms``."""
+        if self.flat:
+            return np.empty((0, len(rows)), np.float32)
+        return values(self._take(rows), self.freedoms, molecule=self.ensemble.molecule).astype(np.float32)
+
+    def _take(self, rows: ndarray) -> ndarray:
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self.ensemble)):
+            raise ValueError(f"rows: got {rows.min()} to {rows.max()}, expected 0 to {len(self.ensemble) - 1}")
+        x = np.asarray(self.ensemble.x[rows], dtype=np.float32)
+        _let_go(self.ensemble.x)
+        return x
+
+    def _columns(self) -> Iterable[Column]:
+        e, molecule = self.ensemble, self.ensemble.molecule
+        if self.flat:
+            for i in range(molecule.dimensions):
+                for a in range(molecule.n_atoms):
+                    name = f"{'xyz'[i]}{a if molecule.n_atoms > 1 else ''}"
+                    yield Column(name, name, "", None, "coordinate", (a,))
+        for f in self.freedoms:
+            yield _described(f)
+        if sum(f.kind == "torsion" for f in self.freedoms) > 1:
+            for name in COMPONENTS:
+                yield Column(name, f"principal component {name[-1]}", "", None, "collective")
+        if e.log_p is not None:
+            yield Column("u", "reduced energy", KT, None, "energy")
+        if e.log_q is not None:
+            yield Column("log_q", "log q", "", None, "weight")
+        if e.log_p is not None and e.log_q is not None:
+            yield Column("log_w", "log weight", "", None, "weight")
+        units = {"time": "ps", "temperature": "K", "energy": "kJ/mol"}
+        for name, value in e.columns.items():
+            if value.ndim == 1 and value.dtype.kind in "fiub" and name not in {f.name for f in self.freedoms}:
+                yield Column(name, name, units.get(name, ""), None, "kept")
+        yield Column("frame", "frame", "", None, "kept")
+
+    def _fresh(self, name: str, start: int) -> ndarray:
+        e, kind = self.ensemble, self.known[name].kind
+        if name == "frame":
+            return np.arange(start, len(e), dtype=np.float32)
+        if name in ("u", "log_q", "log_w"):
+            source = {"u": lambda: -np.asarray(e.log_p[start:]), "log_q": lambda: np.asarray(e.log_q[start:])}  # type: ignore[index]
+            source["log_w"] = lambda: e[start:].log_w
+            return source[name]().astype(np.float32)
+        if kind == "kept":
+            return np.asarray(e.columns[name][start:], dtype=np.float32)
+        if kind == "coordinate":
+            axis = "xyz".index(name[0])
+            return np.asarray(e.x[start:, self.known[name].atoms[0], axis], dtype=np.float32)
+        parts = [self._measure(name, e[i : i + CHUNK]) for i in range(start, len(e), CHUNK)]
+        return np.concatenate([np.empty(0, np.float32), *parts])
+
+    def _measure(self, name: str, part: Ensemble) -> ndarray:
+        if name in COMPONENTS:
+            mean, axes = self._principal_axes()
+            found = (_turning(self._torsions(part)) - mean) @ axes[:, COMPONENTS.index(name)]
+        else:
+            found = analysis.measure(part, names=[name]).columns[name]
+        _let_go(self.ensemble.x)
+        return np.asarray(found, dtype=np.float32)
+
+    def _torsions(self, part: Ensemble) -> ndarray:
+        names = list(analysis.named_torsions(part.molecule))
+        measured = analysis.measure(part, names=names)
+        return np.stack([measured.columns[n] for n in names], axis=1)
+
+    def _principal_axes(self) -> tuple[ndarray, ndarray]:
+        if self._axes is None:
+            rows = np.unique(np.linspace(0, len(self.ensemble) - 1, FITTED).astype(np.int64))
+            features = _turning(self._torsions(self.ensemble[rows]))
+            mean = features.mean(0)
+            _, vectors = np.linalg.eigh(np.cov(features - mean, rowvar=False))
+            axes = vectors[:, ::-1][:, : len(COMPONENTS)]
+            # Eigenvectors have no sign of their own; the largest entry shall be positive, so that a map stays as it is.
+            self._axes = mean, axes * np.sign(axes[np.abs(axes).argmax(0), range(axes.shape[1])])
+        return self._axes
+
+
+def _described(f: DegreeOfFreedom) -> Column:
+    words = f.name.replace("_", " ") if f.kind != "torsion" or f.name.startswith("torsion") else label(f.name)
+    return Column(f.name, words, f.unit, 2 * np.pi if f.support == "circle" else None, f.kind, f.atoms)
+
+
+def _turning(angles: Float[ndarray, "frames torsions"]) -> Float[ndarray, "frames features"]:
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float64)
+
+
+def _let_go(x: Any) -> None:
+    """Give the pages of a memory map back to the system: they are on disk anyway."""
+    while x is not None and not isinstance(x, mmap.mmap):
+        x = getattr(x, "_mmap", None) or getattr(x, "base", None)
+    if x is not None and hasattr(x, "madvise"):
+        x.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,120 @@
+"""Records of a run as pictures: one drawing for every kind of ``runs/FORMAT.md``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray
+
+from molifold.plots.marks import Bars, Heatmap, Line, Steps, Table, Text
+from molifold.plots.picture import Axis, Panel, Picture
+from molifold.plots.style import series
+from molifold.runs import Run
+
+#: Rows of a table that are drawn.
+MOST_ROWS = 200
+
+
+def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Picture:
+    """Draw record ``name`` at ``step`` (default: the last one).
+
+    Raises:
+        KeyError: if there is no such record or step.
+        ValueError: if the record is of a kind that this version does not know.
+    """
+    kind, arrays = run.record(name, step=step)
+    makers = {
+        "scalar": _text, "text": _text, "histogram": _histogram, "map": _map, "table": _table, "series": _series,
+    }  # fmt: skip
+    if kind not in makers:
+        raise ValueError(f"kind: got {kind!r} for record {name!r}, expected one of {', '.join(makers)}")
+    panel, size = makers[kind](arrays)
+    return Picture(name=name, panels=(panel,), size=size)
+
+
+def _text(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
+    value = arrays.get("text", arrays.get("value"))
+    words = Text(x=0.0, y=1.0, text=str(value), inside="panel", up="top", size=10, colour="ink")
+    hidden = Axis(ticks=(), line=False, limits=(0, 1))
+    return Panel(marks=(words,), x=hidden, y=hidden), (6.0, 1.5)
+
+
+def _histogram(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
+    counts = np.atleast_2d(arrays["counts"]).astype(float)
+    names = [str(n) for n in arrays.get("name", [""])]
+    marks = tuple(
+        Steps(edges=arrays["edges"], values=row / max(row.sum(), 1e-300), colour=series(i), label=names[i])
+        for i, row in enumerate(counts)
+    )
+    legend = "upper right" if len(names) > 1 else ""
+    return Panel(marks=marks, y=Axis(label="share", limits=None), legend=legend), (6.0, 3.2)  # type: ignore[arg-type]
+
+
+def _map(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
+    values = np.asarray(arrays["values"], dtype=float).T  # marks count x first
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    x, xticks = _edges(arrays.get("x"), values.shape[0])
+    y, yticks = _edges(arrays.get("y"), values.shape[1])
+    mark = Heatmap(x=x, y=y, values=np.where(np.isfinite(values), values, np.nan), limits=(low, max(high, low + 1e-12)),
+                   colormap="time")  # fmt: skip
+    return Panel(marks=(mark,), x=Axis(ticks=xticks), y=Axis(ticks=yticks)), (7.0, 4.0)
+
+
+def _edges(places: ndarray | None, n: int) -> tuple[ndarray, tuple[tuple[float, str], ...] | None]:
+    if places is None or places.dtype.kind in "US" or n < 2:
+        words = [str(p) for p in places] if places is not None else []
+        thin = max(1, len(words) // 30)
+        ticks = tuple((i + 0.5, w) for i, w in enumerate(words) if i % thin == 0) if words else None
+        return np.arange(n + 1.0), ticks
+    middle = (places[1:] + places[:-1]) / 2
+    return np.concatenate([[2 * places[0] - middle[0]], middle, [2 * places[-1] - middle[-1]]]).astype(float), None
+
+
+def _table(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
+    names = [str(n) for n in arrays.get("name", [])]
+    numbers = {k: v for k, v in arrays.items() if k != "name" and v.dtype.kind in "fiub" and v.ndim == 1}
+    if len(names) > 12 and numbers:
+        return _bars(names, numbers)
+    head = tuple(arrays)
+    rows = tuple(tuple(_cell(arrays[k][i]) for k in head) for i in range(min(MOST_ROWS, len(arrays[head[0]]))))
+    panel = Panel(marks=(Table(head=head, rows=rows, widths=(1.0,) * len(head)),))
+    return panel, (7.0, 0.4 + 0.24 * (len(rows) + 1))
+
+
+def _bars(names: list[str], numbers: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
+    """Many rows: the first number as bars, on a log axis when it is positive."""
+    key, value = next(iter(numbers.items()))
+    value = np.asarray(value, dtype=float)
+    log = bool(np.nanmin(np.where(value > 0, value, np.nan)) > 0) if (value > 0).any() else False
+    floor = np.nanmin(value[value > 0]) / 3 if log else 0.0
+    shown = np.where(np.isfinite(value) & ((value > 0) | (not log)), value, np.nan)
+    bars = Bars(at=np.arange(len(names), dtype=float), low=np.full(len(names), floor), high=shown, colour="blue")
+    thin = max(1, len(names) // 12)
+    # Names of parameters are long; what tells places apart is the block they stand in.
+    ticks = tuple((float(i), _block(n)) for i, n in enumerate(names) if i % thin == 0)
+    return Panel(marks=(bars,), x=Axis(ticks=ticks), y=Axis(label=key, scale="log" if log else "linear")), (8.0, 3.2)
+
+
+def _block(name: str) -> str:
+    """The part of a parameter's name up to its first number.
+
+    >>> _block("transform.steps.2.conditioner.network.static_in.0.weight"), _block("head.bias")
+    ('steps 2', 'head')
+    """
+    words = name.split(".")
+    numbers = [i for i, w in enumerate(words) if w.isdigit()]
+    return " ".join(words[max(0, numbers[0] - 1) : numbers[0] + 1]) if numbers else words[0][:12]
+
+
+def _series(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
+    x = np.asarray(arrays["x"], dtype=float)
+    others = {k: np.asarray(v, dtype=float) for k, v in arrays.items() if k != "x" and v.dtype.kind in "fiu"}
+    marks = tuple(
+        Line(x=x, y=np.where(np.isfinite(y), y, np.nan), colour=series(i), label=k)
+        for i, (k, y) in enumerate(others.items())
+    )
+    return Panel(marks=marks, legend="upper right"), (6.0, 3.2)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)

@@ -1,0 +1,179 @@
+"""The desk answers from what lies on disk: packing, names, columns, structures, records, tails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from molifold import Ensemble, Molecule, geometry
+from molifold.analysis import named_torsions
+from molifold.plots.picture import Picture
+from molifold.runs import Run
+from molifold.workbench.collection import Collection
+from molifold.workbench.desk import Desk
+from molifold.workbench.measured import Measured
+from molifold.workbench.packing import pack, unpack
+
+
+@pytest.fixture(scope="module")
+def frames():
+    molecule = Molecule.from_sequence("A")
+    from molifold.data import example
+
+    x = example("alanine-dipeptide").x
+    rng = np.random.default_rng(0)
+    return Ensemble(molecule, (x + 0.02 * rng.normal(size=(300, 22, 3))).astype(np.float32),
+                    log_p=rng.normal(size=300), log_q=rng.normal(size=300), columns={"step": np.repeat([10, 20, 30], 100)})  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, frames):
+    with Run.create(tmp_path / "runs" / "one", molecule=frames.molecule, seed=1) as writer:
+        for step in (1, 2, 3):
+            writer.scalar(step, loss=1.0 / step, seconds=float(step), progress=step / 4)
+        writer.event(2, "stage", "training")
+        writer.record(
+            3,
+            "norms",
+            kind="table",
+            arrays={"name": np.array(["a", "b"]), "rms": np.array([1.0, 2.0])},
+            text="Shows norms.",
+        )
+    frames.save(tmp_path / "runs" / "one" / "ensembles" / "generated")
+    frames[:50].save(tmp_path / "runs" / "long")
+    (tmp_path / "secret").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def desk(folder):
+    return Desk(Collection([folder / "runs"]))
+
+
+def ask(desk, question, **arguments):
+    return unpack(desk.answer(question, arguments))
+
+
+def test_arrays_of_every_kind_survive_packing():
+    arrays = {
+        "f4": np.float32([1.5, np.nan]),
+        "f8": np.array([1e-300]),
+        "i": np.arange(3),
+        "u1": np.uint8([255]),
+        "b": np.array([True]),
+    }
+    back = unpack(pack({**arrays, "none": None, "nan": float("nan"), "nested": [{"x": np.eye(2)}]}))
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(back[name], value)
+    assert back["nan"] == "NaN"
+    np.testing.assert_array_equal(back["nested"][0]["x"], np.eye(2))
+
+
+def test_items_tell_state_progress_and_last_values(desk):
+    items = ask(desk, "items")
+    (run,) = items["runs"]
+    assert (run["name"], run["state"], run["step"], run["progress"]) == ("one", "finished", 3, 1.0)
+    assert run["values"]["loss"] == pytest.approx(1 / 3)
+    assert [(e["name"], e["frames"]) for e in items["ensembles"]] == [("long", 50), ("one/generated", 300)]
+
+
+def test_a_broken_run_hides_no_other(desk, folder):
+    (folder / "runs" / "broken").mkdir()
+    (folder / "runs" / "broken" / "run.json").write_text('{"format": "molifold-run", "ver')
+    states = {r["name"]: r["state"] for r in ask(desk, "items")["runs"]}
+    assert states == {"broken": "unreadable", "one": "finished"}
+
+
+def test_tail_goes_on_where_it_ended(desk, folder):
+    first = ask(desk, "tail", name="one")
+    np.testing.assert_array_equal(first["columns"]["step"], [1, 2, 3])
+    with Run.resume(folder / "runs" / "one", step=3) as writer:
+        writer.scalar(4, loss=0.25)
+    then = ask(desk, "tail", name="one", scalars=first["scalars"], events=first["events"])
+    np.testing.assert_array_equal(then["columns"]["loss"], [0.25])
+    assert [e["kind"] for e in then["news"]] == ["resumed"]
+
+
+def test_columns_are_what_geometry_measures(desk, frames):
+    about = ask(desk, "ensemble", name="one/generated")
+    names = [c["name"] for c in about["columns"]]
+    assert {"phi", "psi", "u", "log_w", "step", "pc1"} <= set(names)
+    phi = ask(desk, "column", name="one/generated", column="phi")["values"]
+    expected = geometry.torsions(frames.x, np.array([named_torsions(frames.molecule)["phi"]]))[:, 0]
+    np.testing.assert_allclose(phi, expected, atol=2e-6)
+    np.testing.assert_allclose(
+        ask(desk, "column", name="one/generated", column="log_w")["values"], frames.log_w, rtol=1e-6
+    )
+
+
+def test_frames_are_superposed_and_keep_their_shape(desk, frames):
+    answer = ask(desk, "frames", name="one/generated", rows=[5, 250])
+    np.testing.assert_array_equal(answer["rows"], [5, 250])
+    for found, row in zip(answer["x"], (5, 250), strict=True):
+        pairs = np.array([(0, 8), (4, 21), (10, 16)])
+        np.testing.assert_allclose(
+            geometry.distances(found[None], pairs), geometry.distances(frames.x[row][None], pairs), atol=1e-6
+        )
+    with pytest.raises(ValueError, match=r"rows: got 0 to 300, expected 0 to 299"):
+        desk.answer("frames", {"name": "one/generated", "rows": [0, 300]})
+
+
+def test_a_growing_ensemble_is_measured_only_where_it_is_new(frames, monkeypatch):
+    m = Measured(frames[:100])
+    before = m.column("phi")
+    m.follow(frames)
+    monkeypatch.setattr(Measured, "_measure", lambda _self, _name, part: np.full(len(part), 9, np.float32))
+    after = m.column("phi")
+    np.testing.assert_array_equal(after[:100], before)
+    np.testing.assert_array_equal(after[100:], 9)
+
+
+def test_principal_components_are_those_of_numpy(frames):
+    m = Measured(frames)
+    found = m.column("pc1")
+    angles = np.stack(
+        [geometry.torsions(frames.x, np.array([q]))[:, 0] for q in named_torsions(frames.molecule).values()], axis=1
+    )
+    features = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    _, _, vt = np.linalg.svd(features - features.mean(0), full_matrices=False)
+    expected = (features - features.mean(0)) @ vt[0]
+    assert min(np.abs(found - expected).max(), np.abs(found + expected).max()) < 1e-4
+
+
+def test_records_become_pictures(desk):
+    block = desk.answer("record", {"name": "one", "record": "norms"})
+    size = int.from_bytes(block[:4], "little")
+    picture = Picture.decode(block[4 : 4 + size].decode(), block[4 + size :])
+    assert [c for row in next(picture.marks(type(picture.panels[0].marks[0]))).rows for c in row] == [
+        "a",
+        "1",
+        "b",
+        "2",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../secret", "one/../../secret", "/etc", "one/generated/../../../secret", ""])
+def test_a_name_that_was_not_found_opens_nothing(desk, name):
+    for question in ("run", "ensemble", "tail"):
+        with pytest.raises(KeyError):
+            desk.answer(question, {"name": name})
+
+
+def test_links_out_of_the_folder_are_not_followed(folder, frames):
+    frames[:3].save(folder / "secret" / "store")
+    (folder / "runs" / "link").symlink_to(folder / "secret")
+    assert "link" not in " ".join(Collection([folder / "runs"]).ensembles())
+
+
+def test_requests_reach_the_inbox(desk, folder):
+    desk.answer("request", {"name": "one", "kind": "pause"})
+    assert [r.kind for r in Run.open(folder / "runs" / "one").inbox] == ["pause"]
+    with pytest.raises(ValueError, match="kind: got 'format', expected one of"):
+        desk.answer("request", {"name": "one", "kind": "format"})
+
+
+def test_unknown_questions_and_folders_are_named():
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        Collection(["nowhere"])
+    with pytest.raises(KeyError, match="question: got 'eval'"):
+        Desk(Collection(["."])).answer("eval", {})

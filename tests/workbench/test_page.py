@@ -1,0 +1,236 @@
+"""The page in a real browser: Debian's Chromium, headless, on software rendering. `make browser` installs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+import numpy as np
+import pytest
+import uvicorn
+from playwright.sync_api import sync_playwright
+
+from molifold import Ensemble, analysis
+from molifold.data import example
+from molifold.runs import Run
+from molifold.workbench.collection import Collection
+from molifold.workbench.desk import Desk
+from molifold.workbench.server import application
+
+ARGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
+        "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+#: One browser at a time: they are slow beside each other.
+pytestmark = pytest.mark.xdist_group("browser")
+PAGES = ("overview", "training", "conformations", "statistics", "network", "compare")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert path, "no Chromium found; `make browser` installs Debian's (apt-get install chromium)"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=ARGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    system = example("alanine-dipeptide")
+    rng = np.random.default_rng(0)
+    x = (np.repeat(system.x, 3000, axis=0) + 0.03 * rng.normal(size=(3000, 22, 3))).astype(np.float32)
+    x[1000:, 14:] += 0.1 * rng.normal(size=(2000, 1, 3))  # spreads psi
+    log_p = -rng.gamma(20, size=3000)
+    return Ensemble(system.molecule, x, log_p=log_p, log_q=log_p + 0.3 * rng.normal(size=3000))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, ensemble):
+    root = tmp_path_factory.mktemp("runs")
+    with Run.create(root / "trained", molecule=ensemble.molecule, seed=1) as writer:
+        for step in range(1, 101):
+            writer.scalar(step, loss=10 / step, gradient_norm=1.0 + step % 3, seconds=0.1 * step, progress=step / 100)
+        names = np.array([f"layer.{i}.weight" for i in range(20)])
+        writer.record(
+            100,
+            "update ratios",
+            kind="table",
+            arrays={"name": names, "ratio": np.logspace(-5, -2, 20)},
+            text="Shows.\n\nHealthy: so.",
+        )
+    ensemble.save(root / "trained" / "ensembles" / "generated")
+    ensemble[:500].save(root / "trained" / "ensembles" / "reference")
+    Run.create(root / "empty").close()
+    (root / "torn").mkdir()
+    (root / "torn" / "run.json").write_text("{")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    app = application(Desk(Collection([folder])), token="sesame")
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/?token=sesame"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that notes every outside request and every error."""
+    opened = browser.new_page(viewport={"width": 1500, "height": 900})
+    opened.set_default_timeout(120_000)  # a loaded machine; what must be quick is measured in benchmarks
+    opened.outside, opened.errors = [], []
+
+    def gate(route):
+        if re.match(r"https?://127\.0\.0\.1:", route.request.url):
+            return route.continue_()
+        opened.outside.append(route.request.url)
+        return route.abort()
+
+    opened.route(re.compile("^https?:"), gate)
+    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
+    opened.look = lambda **state: (
+        opened.goto("about:blank"),
+        opened.goto(f"{address}#{urllib.parse.quote(json.dumps(state))}"),
+    )
+    yield opened
+    opened.close()
+
+
+def to_pixel(page, place):
+    """Where a place of a map over two torsions lies on the screen, by the margins of map.js."""
+    box = page.locator("canvas.map").bounding_box()
+    left, right, top, bottom = 52, 12, 10, 38
+    across, up = (np.asarray(place) + np.pi) / (2 * np.pi)
+    return (
+        box["x"] + left + across * (box["width"] - left - right),
+        box["y"] + top + (1 - up) * (box["height"] - top - bottom),
+    )
+
+
+def until(page, found, *, seconds=120.0):
+    """Wait for ``found()``; the page forbids what Playwright's own waiting for a function needs (eval)."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, f"nothing after {seconds} s; errors of the page: {page.errors}"
+        page.wait_for_timeout(50)
+
+
+def open_map(page, **state):
+    page.look(page="conformations", runs=["trained"], **state)
+    page.wait_for_selector(".status")
+    until(page, lambda: "loading" not in page.locator(".status").first.inner_text())
+    page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize("run", ["trained", "empty"])
+def test_every_page_renders_without_a_request_elsewhere(page, run):
+    for name in PAGES:
+        page.look(page=name, runs=[run])
+        page.wait_for_selector("nav .tab.on")
+        page.wait_for_timeout(700)
+        assert page.locator("nav .tab.on").inner_text().lower() == name
+    assert page.outside == []
+    assert page.errors == []
+
+
+def test_the_overview_tells_states_and_what_is_unreadable(page):
+    page.look(page="overview")
+    page.wait_for_selector("table.runs tbody tr")
+    rows = page.locator("table.runs").first.locator("tbody tr")
+    assert "finished" in rows.filter(has_text="trained").inner_text()
+    assert "100 %" in rows.filter(has_text="trained").inner_text()
+    assert "unreadable" in rows.filter(has_text="torn").inner_text()
+
+
+def test_the_clicked_structure_is_the_nearest_frame(page, ensemble):
+    open_map(page)
+    measured = analysis.measure(ensemble, names=["phi", "psi"])
+    angles = np.stack([measured.columns["phi"], measured.columns["psi"]], axis=1).astype(float)
+    target = angles[1234]
+    page.mouse.click(*to_pixel(page, target))
+    until(page, lambda: page.locator(".molecule").get_attribute("data-rows"))
+    row = int(page.locator(".molecule").get_attribute("data-rows"))
+    away = np.abs((angles - target + np.pi) % (2 * np.pi) - np.pi)
+    assert np.hypot(*away[row]) < np.deg2rad(1.5)  # one pixel is about half a degree
+    # What is drawn has the torsions of that frame.
+    shown = page.evaluate(
+        "async (row) => { const a = await fetch('api/frames', {method: 'POST', headers: {'x-molifold-token': 'sesame'},"
+        "body: JSON.stringify({name: 'trained/generated', rows: [row]})}); return Array.from(new Uint8Array(await a.arrayBuffer())) }", row)  # fmt: skip
+    from molifold.workbench.packing import unpack
+
+    again = analysis.measure(Ensemble(ensemble.molecule, unpack(bytes(shown))["x"]), names=["phi", "psi"])
+    found = np.array([again.columns["phi"][0], again.columns["psi"][0]])
+    np.testing.assert_allclose(np.rad2deg(found), np.rad2deg(angles[row]), atol=0.1)
+    assert page.errors == []
+
+
+def test_a_lasso_holds_what_numpy_says(page, ensemble):
+    from matplotlib.path import Path as Polygon
+
+    open_map(page)
+    measured = analysis.measure(ensemble, names=["phi", "psi"])
+    angles = np.stack([measured.columns["phi"], measured.columns["psi"]], axis=1)
+    middle = np.median(angles, axis=0)
+    page.get_by_role("button", name="Lasso").click()
+    corners = [middle + 0.4 * np.array(d) for d in ((1, 0), (0.3, 0.9), (-0.8, 0.5), (-0.6, -0.7), (0.5, -0.8))]
+    page.mouse.move(*to_pixel(page, corners[0]))
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*to_pixel(page, corner), steps=3)
+    page.mouse.up()
+    page.wait_for_selector(".region.on b")
+    state = json.loads(urllib.parse.unquote(page.evaluate("location.hash.slice(1)")))
+    points = np.array(state["polygons"]["region 1"]["points"])
+    low = points.min(0)
+    inside = Polygon(points).contains_points((angles - low) % (2 * np.pi) + low)
+    assert 0 < inside.sum() < len(angles)
+    assert int(page.locator(".region.on b").get_attribute("data-count")) == pytest.approx(inside.sum(), abs=1)
+    page.wait_for_selector(".small-multiples svg")
+    first = page.locator(".small-multiples svg").first.get_attribute("aria-label")
+    assert "φ" in first or "ψ" in first or "ALA2" in first
+    # A deep link restores the selection.
+    open_map(page, polygons=state["polygons"], selected="region 1")
+    page.wait_for_selector(".region.on b")
+    assert page.errors == []
+
+
+def test_a_live_training_moves_obeys_and_is_seen_to_crash(page, folder):
+    program = (
+        "import sys, time\nfrom molifold.runs import Run\n"
+        "w = Run.create(sys.argv[1], seed=1)\nstep = 0\n"
+        "while True:\n    step += 1\n    w.scalar(step, loss=1 / step, seconds=step / 10, progress=0.1)\n    time.sleep(0.1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder / "live")])
+    try:
+        while not (folder / "live" / "scalars.jsonl").exists():
+            time.sleep(0.05)
+        page.look(page="training", runs=["live"])
+        page.wait_for_selector(".bar b")
+        until(page, lambda: int(page.locator(".bar b").first.inner_text()) > 3)
+        before = int(page.locator(".bar b").first.inner_text())
+        page.wait_for_timeout(2000)
+        assert int(page.locator(".bar b").first.inner_text()) > before
+        page.get_by_role("button", name="Pause").click()
+        page.wait_for_selector("text=asked: pause")
+        assert [r.kind for r in Run.open(folder / "live").inbox] == ["pause"]
+        process.kill()
+        process.wait()
+        page.wait_for_selector(".badge.crashed")
+        assert page.errors == []
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder / "live")

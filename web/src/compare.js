@@ -1,0 +1,54 @@
+// Ensembles side by side: the same axes, view and selection in all of them, and the difference of the first two.
+import { html } from "htm/preact";
+import { useMemo, useRef, useState } from "preact/hooks";
+import { Choice, Drawn, Panel } from "./parts.js";
+import { axesOf, columnOptions, useColumns } from "./conformations.js";
+import { inside, weightsOf } from "./density.js";
+import { EnsembleMap } from "./map.js";
+import { useAnswer } from "./state.js";
+import { count } from "./ticks.js";
+
+export function Compare({ source, state, change, known, ensemble }) {
+  const names = known.ensembles.filter((e) => e.frames > 0).map((e) => e.name);
+  const chosen = (state.side ?? []).filter((n) => names.includes(n));
+  const side = chosen.length ? chosen : [ensemble, names.find((n) => n === ensemble.replace(/[^/]+$/, "reference") && n !== ensemble) ?? names.find((n) => n !== ensemble)].filter(Boolean);
+  const maps = useRef(new Map()), [view, setView] = useState(null);
+  const first = useAnswer(source, "ensemble", { name: side[0] }, { skip: !side.length });
+  const [x, y] = axesOf(first.value, state);
+  if (!names.length) return html`<p class="empty">No conformations yet.</p>`;
+  const follow = (from, v) => { for (const [name, m] of maps.current) if (name !== from) { m.view = { ...v }; m.image = null; m.redraw(); } setView(v); };
+  const put = (i, name) => { const next = [...side]; if (name) next[i] = name; else next.splice(i, 1); change({ side: next }); };
+  return html`<div class="page"><div class="bar">
+      <${Choice} label="x" value=${x} options=${columnOptions(first.value)} onChange=${(v) => change({ x: v })} /><${Choice} label="y" value=${y} options=${columnOptions(first.value)} onChange=${(v) => change({ y: v })} />
+      <${Choice} label="show" value=${state.colour} options=${["free energy", "density"]} onChange=${(v) => change({ colour: v })} />
+      <label class="choice"><input type="checkbox" checked=${state.weighted} onChange=${(e) => change({ weighted: e.target.checked })} /><span>reweighted</span></label>
+      <span class="grow"></span>${side.length < 4 && names.some((n) => !side.includes(n)) ? html`<button onClick=${() => put(side.length, names.find((n) => !side.includes(n)))}>add another</button>` : null}</div>
+    <div class="grid big">${side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, change, view, maps, follow, put: (n) => put(i, n), many: side.length > 1 }} />`)}</div></div>`;
+}
+
+function Side({ source, name, names, x, y, state, change, view, maps, follow, put, many }) {
+  const about = useAnswer(source, "ensemble", { name });
+  const has = (n) => about.value?.columns.some((c) => c.name === n);
+  const [columns, broken] = useColumns(source, name, about.value, [x, y, has("log_w") && "log_w"]);
+  const weights = useMemo(() => (columns.log_w && state.weighted ? weightsOf(columns.log_w) : null), [columns.log_w, state.weighted]);
+  const polygon = state.polygons[state.selected];
+  const fits = polygon && polygon.x === x && polygon.y === y;
+  const xc = about.value?.columns.find((c) => c.name === x), yc = about.value?.columns.find((c) => c.name === y);
+  const ready = xc && yc && columns[x] && columns[y];
+  const share = useMemo(() => {
+    if (!ready || !fits) return null;
+    const rows = inside(columns[x], columns[y], polygon.points, { px: xc.period, py: yc.period });
+    if (!weights) return rows.length / columns[x].length;
+    let part = 0, whole = 0;
+    for (const w of weights) whole += w;
+    for (const r of rows) part += weights[r];
+    return part / whole;
+  }, [ready, polygon, weights]);
+  const data = useMemo(() => (ready ? { about: name, x: columns[x], y: columns[y], xc, yc, weights, mode: state.colour === "density" ? "density" : "free energy", polygons: fits ? [polygon.points] : [] } : null), [ready, columns[x], columns[y], weights, state.colour, polygon]);
+  const missing = about.value && (!has(x) || !has(y)) ? `This ensemble has no column ${has(x) ? y : x}; choose other axes.` : null;
+  const select = (points) => { const n = `region ${Object.keys(state.polygons).length + 1}`; change({ polygons: { ...state.polygons, [n]: { x, y, points } }, selected: n }); };
+  return html`<${Panel} title=${name.split("/").at(-1)} error=${missing ?? about.error ?? broken} help="All maps share axes, view and selection. Shift: draw a lasso; its share of each ensemble stands below." actions=${html`<${Choice} value=${name} options=${names} onChange=${put} />${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
+    <${Drawn} className="mapbox" deps=${[data]} make=${(el) => { const m = new EnsembleMap(el, {}); maps.current.set(name, m); addEventListener("keydown", (e) => e.key === "Shift" && m.use("lasso")); addEventListener("keyup", (e) => e.key === "Shift" && m.use("pick")); return { show: (...a) => m.show(...a), map: m, remove: () => { maps.current.delete(name); m.remove(); } }; }}
+      update=${(m) => { m.map.onView = (v) => follow(name, v); m.map.onSelect = select; if (data) m.show(data, view && view.px === xc.period && view.py === yc.period ? { ...view } : null); }} />
+    <div class="bar small"><span>${columns[x] ? `${count(columns[x].length)} frames${weights ? ", reweighted" : ""}` : "loading …"}</span><span class="grow"></span>${share === null ? null : html`<b>${(100 * share).toFixed(2)} % in ${state.selected}</b>`}</div><//>`;
+}

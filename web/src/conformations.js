@@ -1,0 +1,213 @@
+// Map and structures together: pick a place, see the molecule; select a region, see what is common to it.
+import { html } from "htm/preact";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
+import { EnsembleMap } from "./map.js";
+import { MoleculeView } from "./molecule.js";
+import { Choice, Drawn, Panel, download } from "./parts.js";
+import { useAnswer } from "./state.js";
+import { axisTicks, count, short } from "./ticks.js";
+
+const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"], ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
+const OVERLAID = 200, IMAGES = 60;
+export const MAP_HELP = ["Every frame over two columns: as free energy in kT (lines every 2 kT), as density, or coloured by a third column. Reweighted counts frames by their importance weights.",
+  "Healthy: the basins of the reference, connected where it is connected.", "Otherwise: select the odd region and read under the map how it differs from the rest, torsion by torsion."];
+
+/** Columns of an ensemble by name, fetched when first needed and kept while the ensemble has as many frames. */
+export function useColumns(source, name, about, wanted) {
+  const kept = useRef({ key: "" }), [, again] = useState(0), [error, fail] = useState(null);
+  const key = `${name} ${about?.frames}`;
+  if (kept.current.key !== key) kept.current = { key, columns: name && kept.current.name === name ? kept.current.columns : {}, name, asked: new Set() };
+  useEffect(() => {
+    const now = kept.current;
+    for (const column of wanted) {
+      if (!about || !column || now.asked.has(column) || !about.columns.some((c) => c.name === column)) continue;
+      now.asked.add(column);
+      source.ask("column", { name, column }).then((a) => { if (kept.current === now) { now.columns = { ...now.columns, [column]: a.values }; again((n) => n + 1); } }, (e) => fail(e.message));
+    }
+  });
+  return [kept.current.columns, error];
+}
+
+/** Two columns that are there: what was chosen, or phi and psi, or the first two. */
+export function axesOf(about, state) {
+  const names = (about?.columns ?? []).map((c) => c.name), has = (n) => names.includes(n);
+  const x = has(state.x) ? state.x : names.find((n) => /^phi/.test(n)) ?? names[0];
+  const y = has(state.y) ? state.y : names.find((n) => /^psi/.test(n)) ?? names[1] ?? names[0];
+  return [x, y];
+}
+
+export function columnOptions(about) {
+  const groups = new Map();
+  for (const c of about?.columns ?? []) groups.set(c.kind, [...(groups.get(c.kind) ?? []), { value: c.name, label: c.label }]);
+  return [...groups].map(([group, options]) => ({ group, options }));
+}
+
+export function Conformations({ source, state, change, known, ensemble }) {
+  const listed = known.ensembles.find((e) => e.name === ensemble);
+  const { value: about, error } = useAnswer(source, "ensemble", { name: ensemble, ...(source.live ? {} : {}) }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
+  const [x, y] = axesOf(about, state);
+  const third = !["free energy", "density"].includes(state.colour) ? state.colour : "";
+  const has = (n) => about?.columns.some((c) => c.name === n);
+  const stepped = has("step");
+  const [columns, broken] = useColumns(source, ensemble, about, [x, y, third, has("log_w") && "log_w", stepped && "step", has("u") && "u"]);
+  const [tool, use] = useState("pick");
+  const [view3d, setView] = useState({ by: "element" });
+  const [hover, setHover] = useState(null);
+  const [shown, setShown] = useState(null);
+  const [path, setPath] = useState(null);
+  const map = useRef(null), molecule = useRef(null);
+  const weights = useMemo(() => (columns.log_w && state.weighted ? weightsOf(columns.log_w) : null), [columns.log_w, state.weighted]);
+  const steps = useMemo(() => (columns.step ? [...new Set(columns.step)].sort((a, b) => a - b) : []), [columns.step]);
+  const only = useMemo(() => {
+    if (!steps.length || state.step === null) return null;
+    const rows = [];
+    columns.step.forEach((s, i) => { if (s === state.step) rows.push(i); });
+    return Int32Array.from(rows);
+  }, [columns.step, state.step]);
+  const polygon = state.polygons[state.selected]?.x === x && state.polygons[state.selected]?.y === y ? state.polygons[state.selected] : null;
+  const xc = about?.columns.find((c) => c.name === x), yc = about?.columns.find((c) => c.name === y);
+  const ready = about && columns[x] && columns[y] && (!third || columns[third]);
+  const selected = useMemo(() => (ready && polygon ? inside(columns[x], columns[y], polygon.points, { px: xc.period, py: yc.period }, only) : null), [ready, polygon, only, columns[x], columns[y]]);
+  const marks = ready && state.row >= 0 && state.row < columns[x].length ? [{ at: [columns[x][state.row], columns[y][state.row]] }] : [];
+  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (/cluster|state|trajectory/.test(third) ? "cluster" : "column") : state.colour, only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
+    [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
+
+  const structures = async (rows, note) => {
+    const start = performance.now();
+    const answer = await source.ask("frames", { name: ensemble, rows });
+    setShown({ x: answer.x, rows: Array.from(answer.rows), note, asked: performance.now() - start });
+  };
+  useEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
+  useEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
+  const select = (points) => {
+    const name = `region ${Object.keys(state.polygons).length + 1}`;
+    change({ polygons: { ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, selected: name });
+  };
+  const along = (stations) => {
+    const places = [], [lx, ly] = [xc.period, yc.period];
+    for (let i = 0; i < stations.length - 1; i += 1) for (let k = 0; k < IMAGES / (stations.length - 1); k += 1) { const t = k / (IMAGES / (stations.length - 1)); places.push([0, 1].map((c) => stations[i][c] + t * (stations[i + 1][c] - stations[i][c]))); }
+    places.push(stations.at(-1));
+    const v = map.current.view, reach = [0.06 * (v.x1 - v.x0), 0.06 * (v.y1 - v.y0)];
+    const rows = places.map((p) => nearest(columns[x], columns[y], p, { px: lx, py: ly }, reach[0], reach[1], only)).filter((r) => r >= 0);
+    setPath({ places: rows.map((r) => [columns[x][r], columns[y][r]]), rows, at: 0, playing: true });
+  };
+  useEffect(() => {
+    if (!path?.rows?.length) return undefined;
+    let over = false;
+    source.ask("frames", { name: ensemble, rows: path.rows }).then((a) => { if (!over) setPath((p) => ({ ...p, x: a.x })); }, () => {});
+    return () => { over = true; };
+  }, [path?.rows]);
+  useEffect(() => {
+    if (!path?.playing || !path.x) return undefined;
+    const timer = setTimeout(() => setPath((p) => (p ? { ...p, at: (p.at + 1) % p.rows.length } : p)), 120);
+    return () => clearTimeout(timer);
+  }, [path]);
+  const atoms = about?.elements.length ?? 0;
+  const image = path?.x ? path.x.subarray(3 * atoms * path.at, 3 * atoms * (path.at + 1)) : null;
+  const colour = view3d.by === "column" && third && shown?.rows && !image ? scaled(shown.rows.map((r) => columns[third]?.[r])) : { by: view3d.by === "column" ? "element" : view3d.by };
+  const saveFrames = async (kind) => {
+    const rows = selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : [];
+    if (!rows.length) return;
+    const answer = await source.ask("file", { name: ensemble, rows, kind });
+    download(`${ensemble.replaceAll("/", "-")}.${kind}`, answer.bytes);
+  };
+  if (!ensemble) return html`<p class="empty">No conformations yet. <code>molifold sample RUN</code> draws some; a simulation that is running appears by itself.</p>`;
+  return html`<div class="page">
+    <div class="bar">
+      <${Choice} label="ensemble" value=${ensemble} options=${known.ensembles.filter((e) => e.frames > 0).map((e) => ({ value: e.name, label: `${e.name} (${count(e.frames)})` }))} onChange=${(v) => { change({ ensemble: v, row: -1, step: null, selected: "" }); setShown(null); setPath(null); }} />
+      <${Choice} label="x" value=${x} options=${columnOptions(about)} onChange=${(v) => change({ x: v })} />
+      <${Choice} label="y" value=${y} options=${columnOptions(about)} onChange=${(v) => change({ y: v })} />
+      <${Choice} label="show" value=${state.colour} options=${["free energy", "density", ...columnOptions(about)]} onChange=${(v) => change({ colour: v })} />
+      ${has("log_w") ? html`<label class="choice"><input type="checkbox" checked=${state.weighted} onChange=${(e) => change({ weighted: e.target.checked })} /><span>reweighted</span></label>` : null}
+      ${listed ? html`<small>${count(listed.frames)} frames</small>` : null}
+    </div>
+    ${error || broken ? html`<p class="error" role="alert">${error ?? broken}</p>` : null}
+    <div class="two">
+      <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
+        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onPick: (row) => { setPath(null); change({ row, selected: "" }); }, onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
+          update=${(m) => { m.along = along; m.onSelect = select; m.onPick = (row) => { setPath(null); change({ row, selected: "" }); }; if (data) m.show({ ...data, marks }); }} />
+        <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>
+          <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
+        ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>
+          <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}
+        <${Regions} state=${state} change=${change} selected=${selected} />
+      <//>
+      <${Panel} title="Structures" error=${shown?.error} help=${["The picked frame, or up to 200 frames of the selection, superposed by heavy atoms. Drag turns, wheel zooms.", "Healthy: one tight bundle means that the region is one conformation.", "Otherwise: several bundles mean that other columns would separate them: see the histograms, which are ordered by how much they tell."]}
+        actions=${html`<${Choice} label="colour" value=${view3d.by} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" }, ...(third ? [{ value: "column", label: third }] : [])]} onChange=${(by) => setView({ by })} />`}>
+        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, view3d.by, columns[third]]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, colour); else v.clear(); v.element.dataset.rows = image ? path.rows[path.at] : (shown?.rows ?? []).join(" "); }} />
+        <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span><span class="grow"></span>
+          ${path ? html`<button onClick=${() => setPath({ ...path, playing: !path.playing })}>${path.playing ? "Pause" : "Play"}</button><button class="quiet" onClick=${() => setPath(null)}>close</button>` : null}
+          ${source.live ? ["pdb", "sdf", "xtc"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
+        ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
+      <//>
+    </div>
+    ${selected?.length ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${selected} region=${state.selected} />` : null}
+  </div>`;
+}
+
+const place = (v, c) => (c?.period ? `${((v * 180) / Math.PI).toFixed(1)}°` : `${short(v)} ${c?.unit ?? ""}`);
+
+function scaled(values) {
+  const finite = values.filter(Number.isFinite), low = Math.min(...finite), high = Math.max(...finite);
+  return { by: "frame", values: values.map((v) => (v - low) / (high - low || 1)) };
+}
+
+function Regions({ state, change, selected }) {
+  const names = Object.keys(state.polygons);
+  if (!names.length) return null;
+  const drop = (name) => { const rest = Object.fromEntries(Object.entries(state.polygons).filter(([n]) => n !== name)); change({ polygons: rest, selected: state.selected === name ? "" : state.selected }); };
+  const rename = (name) => { const to = prompt("Name of this region", name); if (to && to !== name) { const { [name]: it, ...rest } = state.polygons; change({ polygons: { ...rest, [to]: it }, selected: to }); } };
+  const open = (name) => { const p = state.polygons[name]; change({ selected: name === state.selected ? "" : name, x: p.x, y: p.y }); };
+  return html`<div class="bar small regions">${names.map((n) => html`<span key=${n} class=${n === state.selected ? "region on" : "region"}>
+    <button class="link" onClick=${() => open(n)} onDblClick=${() => rename(n)} title="double click renames">${n}</button>
+    ${n === state.selected && selected ? html` <b data-count=${selected.length}>${count(selected.length)}</b>` : null}
+    <button class="quiet" aria-label=${`remove ${n}`} onClick=${() => drop(n)}>×</button></span>`)}</div>`;
+}
+
+function Profile({ values, at }) {
+  const low = Math.min(...values), high = Math.max(...values), w = 320, h = 60;
+  const x = (i) => 8 + (i / Math.max(1, values.length - 1)) * (w - 16), y = (v) => h - 8 - ((v - low) / (high - low || 1)) * (h - 20);
+  const line = `M${values.map((v, i) => `${x(i)} ${y(v)}`).join("L")}`;
+  return html`<svg class="profile" viewBox="0 0 ${w} ${h}" role="img" aria-label="energy along the path">
+    <path d=${line} fill="none" stroke="var(--accent)" stroke-width="1.5" /><circle cx=${x(at)} cy=${y(values[at])} r="3.5" fill="var(--path)" /><text x="8" y="10" font-size="9" fill="var(--muted)">reduced energy of the frames: ${short(low, 5)} to ${short(high, 5)} kT</text></svg>`;
+}
+
+const LINKED_HELP = ["Every torsion, angle, bond and distance: the selected frames (colour) against all frames (grey), unweighted, up to 5000 frames of each. JSD in bits says how different; the floor is that of as many frames taken at random.",
+  "Healthy: only what defines the region differs.", "Otherwise: a bond or angle far up in this list is a strained or broken structure."];
+
+function Linked({ source, name, about, selected, region }) {
+  const [most, more] = useState(12);
+  const rows = useMemo(() => thin(selected, 5000), [selected]);
+  const mine = useAnswer(source, "rows", { name, rows }), all = useAnswer(source, "rows", { name });
+  const list = useMemo(() => {
+    if (!mine.value || !all.value) return [];
+    const take = (a, i) => a.values.subarray(i * a.values.shape[1], (i + 1) * a.values.shape[1]);
+    return all.value.names.map((n, i) => {
+      const c = about.columns.find((k) => k.name === n), p = take(mine.value, i), q = take(all.value, i);
+      let [low, high] = c?.period ? [-Math.PI, Math.PI] : [Infinity, -Infinity];
+      if (!c?.period) for (const v of [...p, ...q]) { if (v < low) low = v; if (v > high) high = v; }
+      if (!(high > low)) return null;
+      const bins = Math.max(8, Math.min(48, Math.round(Math.cbrt(p.length) * 3))), a = histogram(p, low, high, bins, c?.period), b = histogram(q, low, high, bins, c?.period);
+      const random = histogram(q.filter((_, k) => k % Math.max(1, Math.floor(q.length / p.length)) === 0).subarray(0, p.length), low, high, bins, c?.period);
+      return { c, low, high, a, b, d: divergence(a, b), floor: divergence(random, b) };
+    }).filter(Boolean).sort((s, t) => t.d - t.floor - (s.d - s.floor));
+  }, [mine.value, all.value]);
+  const csv = () => {
+    const names = mine.value.names, n = mine.value.values.shape[1], lines = [["frame", ...names].join(",")];
+    for (let k = 0; k < n; k += 1) lines.push([mine.value.rows[k], ...names.map((_, i) => mine.value.values[i * n + k])].join(","));
+    download(`${region}.csv`, lines.join("\n"), "text/csv");
+  };
+  return html`<${Panel} title=${`${region}: what is different there`} help=${LINKED_HELP} error=${mine.error ?? all.error} wide actions=${html`<button class="quiet" onClick=${csv} disabled=${!mine.value}>CSV</button>`}>
+    ${list.length || mine.error || all.error ? null : html`<p class="empty">Measuring …</p>`}
+    <div class="small-multiples">${list.slice(0, most).map((l) => html`<${Small} key=${l.c?.name} ...${l} />`)}</div>
+    ${list.length > most ? html`<button onClick=${() => more(most + 24)}>more (${list.length - most})</button>` : null}<//>`;
+}
+
+function Small({ c, low, high, a, b, d, floor }) {
+  const w = 170, h = 84, top = Math.max(...a, ...b), x = (i) => 6 + (i / a.length) * (w - 12), y = (v) => h - 16 - (v / top) * (h - 34);
+  const steps = (p) => Array.from(p, (v, i) => `L${x(i)} ${y(v)}L${x(i + 1)} ${y(v)}`).join("");
+  return html`<svg viewBox="0 0 ${w} ${h}" role="img" aria-label=${`${c.label}: JSD ${d.toFixed(3)} bits`}><path d=${`M6 ${h - 16}${steps(b)}L${w - 6} ${h - 16}Z`} fill="var(--fill)" /><path d=${`M6 ${h - 16}${steps(a)}L${w - 6} ${h - 16}`} fill="none" stroke="var(--accent)" stroke-width="1.4" />
+    <text x="6" y="11" font-size="9.5" fill="var(--ink)">${c.label.length > 24 ? `${c.label.slice(0, 23)}…` : c.label}</text><text x=${w - 6} y="20" text-anchor="end" font-size="8.5" fill="var(--muted)">${d.toFixed(3)} (${floor.toFixed(3)})</text>
+    ${axisTicks(low, high, c, 3).map(([v, t]) => html`<text x=${6 + ((v - low) / (high - low)) * (w - 12)} y=${h - 5} text-anchor="middle" font-size="8" fill="var(--muted)">${t}</text>`)}</svg>`;
+}

@@ -1,0 +1,362 @@
+// The map of an ensemble over two columns: density, free energy or a third column; pick, box, lasso, polygon, path.
+import { contours } from "d3-contour";
+import { bytesOf, series, table } from "./colours.js";
+import { bin, freeEnergy, inside, into, nearest, smooth } from "./density.js";
+import { axisTicks, css } from "./ticks.js";
+
+const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
+const FEW = 4000; // so many frames in view, or less, are drawn as points
+const COARSE = 90; // cells along each axis of a free-energy map
+
+export class EnsembleMap {
+  constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
+    Object.assign(this, { element, onPick, onHover, onSelect, onPath, onView });
+    this.canvas = document.createElement("canvas");
+    this.canvas.tabIndex = 0;
+    this.canvas.className = "map";
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", "map of conformations; arrow keys pan, plus and minus zoom, 0 shows all");
+    element.append(this.canvas);
+    this.tool = "pick";
+    this.data = null;
+    this.drawn = [];
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(element);
+    this.listen();
+    this.resize();
+  }
+
+  /** data: {x, y, xc, yc, weights, values, valueLabel, mode, only, selected, marks, path, limits}; xc, yc are columns. */
+  show(data, view = null) {
+    const fresh = !this.data || this.data.xc.name !== data.xc.name || this.data.yc.name !== data.yc.name || this.data.about !== data.about;
+    this.data = data;
+    this.image = null;
+    if (view) this.view = view;
+    else if (fresh || !this.view) this.view = this.whole();
+    this.redraw();
+  }
+
+  whole() {
+    const { x, y, xc, yc } = this.data;
+    const range = (v, c) => {
+      if (c.period) return [-c.period / 2, c.period / 2];
+      let low = Infinity, high = -Infinity;
+      for (const a of v) if (Number.isFinite(a)) { if (a < low) low = a; if (a > high) high = a; }
+      if (!(high > low)) return [(low || 0) - 1, (low || 0) + 1];
+      return [low - 0.03 * (high - low), high + 0.03 * (high - low)];
+    };
+    const [x0, x1] = range(x, xc), [y0, y1] = range(y, yc);
+    return { x0, x1, y0, y1, px: xc.period, py: yc.period };
+  }
+
+  resize() {
+    const box = this.element.getBoundingClientRect();
+    this.ratio = window.devicePixelRatio || 1;
+    this.width = Math.max(120, box.width); this.height = Math.max(120, box.height);
+    this.canvas.width = Math.round(this.width * this.ratio);
+    this.canvas.height = Math.round(this.height * this.ratio);
+    this.canvas.style.width = `${this.width}px`;
+    this.canvas.style.height = `${this.height}px`;
+    this.image = null;
+    this.redraw();
+  }
+
+  redraw() {
+    if (this.waiting) return;
+    this.waiting = requestAnimationFrame(() => { this.waiting = null; this.draw(); });
+  }
+
+  get plot() {
+    return { left: MARGIN.left, top: MARGIN.top, width: this.width - MARGIN.left - MARGIN.right, height: this.height - MARGIN.top - MARGIN.bottom };
+  }
+
+  toPixel([a, b]) {
+    const v = this.view, p = this.plot;
+    const x = v.px ? into(a, v.x0, v.px) : a, y = v.py ? into(b, v.y0, v.py) : b;
+    return [p.left + ((x - v.x0) / (v.x1 - v.x0)) * p.width, p.top + (1 - (y - v.y0) / (v.y1 - v.y0)) * p.height];
+  }
+
+  toPlace([px, py]) {
+    const v = this.view, p = this.plot;
+    return [v.x0 + ((px - p.left) / p.width) * (v.x1 - v.x0), v.y0 + (1 - (py - p.top) / p.height) * (v.y1 - v.y0)];
+  }
+
+  draw() {
+    const context = this.canvas.getContext("2d"), p = this.plot;
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.clearRect(0, 0, this.width, this.height);
+    if (!this.data) return;
+    this.image ??= this.paint();
+    context.save();
+    context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
+    if (this.image.canvas) { context.imageSmoothingEnabled = this.image.fine; context.drawImage(this.image.canvas, p.left, p.top, p.width, p.height); }
+    if (this.image.points) this.points(context, this.image.points);
+    if (this.image.lines) this.lines(context, this.image.lines);
+    this.overlay(context);
+    context.restore();
+    this.axes(context);
+  }
+
+  /** The picture of the frames in view, kept until data or view change. */
+  paint() {
+    const d = this.data, p = this.plot, v = this.view;
+    const flow = d.mode === "free energy";
+    const columns = flow ? COARSE : Math.round(p.width * Math.min(this.ratio, 1)), rows = flow ? COARSE : Math.round(p.height * Math.min(this.ratio, 1));
+    let grid = bin(d.x, d.y, v, columns, rows, { weights: d.mode === "column" || d.mode === "cluster" ? null : d.weights, values: d.mode === "column" ? d.values : null, only: d.only });
+    if (d.mode === "cluster") return { canvas: this.clusters(columns, rows), fine: false };
+    let filled = 0, count = 0;
+    for (const c of grid.sum) if (c > 0) { filled += 1; count += c; }
+    this.count = d.weights && d.mode !== "column" ? null : count;
+    if (!flow && this.count !== null && count <= FEW) return { points: this.visible() };
+    if (flow) grid = smooth(grid, 1, v.px && v.x1 - v.x0 > 0.99 * v.px, v.py && v.y1 - v.y0 > 0.99 * v.py);
+    const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
+    const limits = flow ? [0, d.deepest ?? 12] : d.mode === "difference" ? d.limits : spread(values, !grid.total);
+    this.limits = limits;
+    const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : d.mode === "difference" ? "difference" : grid.total ? "time" : "density");
+    return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null, filled };
+  }
+
+  clusters(columns, rows) {
+    const d = this.data, most = new Float32Array(columns * rows), of = new Int16Array(columns * rows).fill(-1);
+    const labels = [...new Set(d.values)].sort((a, b) => a - b).slice(0, 40);
+    const members = new Map(labels.map((l) => [l, []]));
+    const all = d.only ?? d.x.map((_, i) => i);
+    for (const i of all) members.get(d.values[i])?.push(i);
+    for (const label of labels) {
+      const { sum } = bin(d.x, d.y, this.view, columns, rows, { only: members.get(label) });
+      for (let i = 0; i < sum.length; i += 1) if (sum[i] > most[i]) { most[i] = sum[i]; of[i] = label; }
+    }
+    const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
+    for (let r = 0; r < rows; r += 1) {
+      for (let c = 0; c < columns; c += 1) {
+        const k = r * columns + c, at = 4 * ((rows - 1 - r) * columns + c);
+        if (of[k] < 0) continue;
+        image.data.set([...bytesOf(series(of[k])), 110 + Math.min(145, 40 * Math.log(1 + most[k]))], at);
+      }
+    }
+    context.putImageData(image, 0, 0);
+    return canvas;
+  }
+
+  visible() {
+    const { x, y, only } = this.data, v = this.view, out = [];
+    const n = only ? only.length : x.length;
+    for (let k = 0; k < n; k += 1) {
+      const i = only ? only[k] : k;
+      const a = into(x[i], v.x0, v.px), b = into(y[i], v.y0, v.py);
+      if (a >= v.x0 && a <= v.x1 && b >= v.y0 && b <= v.y1) out.push(i);
+    }
+    return out;
+  }
+
+  points(context, rows) {
+    const { x, y, mode, values } = this.data;
+    const limits = mode === "column" ? spread(rows.map((i) => values[i]), false) : null;
+    this.limits = limits;
+    const t = table("time");
+    context.fillStyle = css("--point");
+    for (const i of rows) {
+      if (limits) {
+        const k = 3 * Math.round(255 * Math.max(0, Math.min(1, (values[i] - limits[0]) / (limits[1] - limits[0] || 1))));
+        context.fillStyle = `rgb(${t[k]},${t[k + 1]},${t[k + 2]})`;
+      }
+      const [a, b] = this.toPixel([x[i], y[i]]);
+      context.fillRect(a - 1.2, b - 1.2, 2.4, 2.4);
+    }
+  }
+
+  lines(context, { sets, columns, rows }) {
+    const p = this.plot;
+    context.lineWidth = 0.7; context.strokeStyle = "rgba(20,30,40,.55)";
+    for (const set of sets) {
+      for (const polygon of set.coordinates) for (const ring of polygon) {
+        context.beginPath();
+        for (const [c, r] of ring) context.lineTo(p.left + (c / columns) * p.width, p.top + (1 - r / rows) * p.height);
+        context.stroke();
+      }
+    }
+  }
+
+  overlay(context) {
+    const d = this.data;
+    context.lineWidth = 1.5; context.strokeStyle = css("--accent");
+    for (const polygon of [...(d.polygons ?? []), ...(this.drawn.length ? [this.drawn] : [])]) {
+      context.beginPath();
+      // Drawn in one piece, shifted by whole periods if it crosses the border of the view.
+      for (const [dx, dy] of this.shifts(polygon)) {
+        for (const [k, q] of polygon.entries()) {
+          const [a, b] = this.plain([q[0] + dx, q[1] + dy]);
+          if (k) context.lineTo(a, b); else context.moveTo(a, b);
+        }
+        if (this.tool !== "path" || polygon !== this.drawn) context.closePath();
+      }
+      context.globalAlpha = 0.12; context.fillStyle = css("--accent"); if (this.tool !== "path") context.fill();
+      context.globalAlpha = 1; context.stroke();
+    }
+    if (d.path?.length) {
+      context.strokeStyle = css("--path"); context.lineWidth = 2; context.beginPath();
+      let last = null;
+      for (const q of d.path) {
+        const at = this.toPixel(q);
+        if (last && Math.hypot(at[0] - last[0], at[1] - last[1]) < 0.5 * this.plot.width) context.lineTo(...at); else context.moveTo(...at);
+        last = at;
+      }
+      context.stroke();
+    }
+    for (const mark of d.marks ?? []) {
+      const [a, b] = this.toPixel(mark.at);
+      context.beginPath(); context.arc(a, b, mark.size ?? 6, 0, 7);
+      context.lineWidth = 3; context.strokeStyle = css("--paper"); context.stroke();
+      context.lineWidth = 1.8; context.strokeStyle = mark.colour ?? css("--accent"); context.stroke();
+      if (mark.text) { context.fillStyle = css("--ink"); context.font = "11px system-ui"; context.fillText(mark.text, a + 8, b - 6); }
+    }
+  }
+
+  shifts() {
+    const { px, py } = this.view;
+    const along = (p) => (p ? [-p, 0, p] : [0]);
+    return along(px).flatMap((dx) => along(py).map((dy) => [dx, dy]));
+  }
+
+  plain([a, b]) {
+    const v = this.view, p = this.plot;
+    return [p.left + ((a - v.x0) / (v.x1 - v.x0)) * p.width, p.top + (1 - (b - v.y0) / (v.y1 - v.y0)) * p.height];
+  }
+
+  axes(context) {
+    const p = this.plot, v = this.view, { xc, yc } = this.data;
+    context.strokeStyle = css("--line"); context.lineWidth = 1; context.strokeRect(p.left, p.top, p.width, p.height);
+    context.fillStyle = css("--muted"); context.font = "11px system-ui"; context.textAlign = "center"; context.textBaseline = "top";
+    for (const [value, text] of axisTicks(v.x0, v.x1, xc, p.width / 70)) {
+      const [a] = this.plain([value, v.y0]);
+      context.fillText(text, a, p.top + p.height + 5); context.fillRect(a, p.top + p.height, 1, 4);
+    }
+    context.textAlign = "right"; context.textBaseline = "middle";
+    for (const [value, text] of axisTicks(v.y0, v.y1, yc, p.height / 50)) {
+      const [, b] = this.plain([v.x0, value]);
+      context.fillText(text, p.left - 6, b); context.fillRect(p.left - 4, b, 4, 1);
+    }
+    context.fillStyle = css("--ink"); context.font = "12px system-ui"; context.textAlign = "center"; context.textBaseline = "bottom";
+    context.fillText(title(xc), p.left + p.width / 2, this.height - 2);
+    context.save(); context.translate(12, p.top + p.height / 2); context.rotate(-Math.PI / 2); context.textBaseline = "middle";
+    context.fillText(title(yc), 0, 0); context.restore();
+  }
+
+  listen() {
+    const c = this.canvas;
+    const at = (e) => { const b = c.getBoundingClientRect(); return [e.clientX - b.left, e.clientY - b.top]; };
+    let from = null, moved = 0, start = null;
+    c.addEventListener("pointerdown", (e) => {
+      if (!this.data) return;
+      c.setPointerCapture(e.pointerId);
+      from = at(e); moved = 0; start = { ...this.view };
+      if (this.tool === "lasso" || this.tool === "box") this.drawn = [this.toPlace(from)];
+    });
+    c.addEventListener("pointermove", (e) => {
+      if (!this.data) return;
+      const now = at(e);
+      if (!from) { this.onHover?.(this.toPlace(now), this.nearest(now, 8), now); return; }
+      moved = Math.max(moved, Math.hypot(now[0] - from[0], now[1] - from[1]));
+      if (this.tool === "lasso") this.drawn.push(this.toPlace(now));
+      else if (this.tool === "box") { const [a, b] = this.toPlace(from), [k, l] = this.toPlace(now); this.drawn = [[a, b], [k, b], [k, l], [a, l]]; }
+      else if (moved > 3) this.pan(start, from, now);
+      this.redraw();
+    });
+    c.addEventListener("pointerup", (e) => {
+      if (!from) return;
+      const now = at(e), place = this.toPlace(now);
+      from = null;
+      if (this.tool === "lasso" || this.tool === "box") { this.select(this.drawn); this.drawn = []; }
+      else if (moved <= 3 && (this.tool === "polygon" || this.tool === "path")) { this.drawn = [...this.drawn, place]; }
+      else if (moved <= 3) this.onPick?.(this.nearest(now, 14), place, e);
+      this.redraw();
+    });
+    c.addEventListener("dblclick", () => this.finish());
+    c.addEventListener("pointerleave", () => this.onHover?.(null, -1));
+    c.addEventListener("wheel", (e) => { e.preventDefault(); this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
+    c.addEventListener("keydown", (e) => {
+      const v = this.view, dx = 0.1 * (v.x1 - v.x0), dy = 0.1 * (v.y1 - v.y0);
+      const act = { ArrowLeft: () => this.move(-dx, 0), ArrowRight: () => this.move(dx, 0), ArrowUp: () => this.move(0, dy),
+        ArrowDown: () => this.move(0, -dy), "+": () => this.zoom(0.8), "=": () => this.zoom(0.8), "-": () => this.zoom(1.25), 0: () => this.reset(),
+        Escape: () => { this.drawn = []; this.redraw(); }, Enter: () => this.finish() }[e.key];
+      if (act) { e.preventDefault(); act(); }
+    });
+  }
+
+  /** End of a polygon or path that is drawn click by click. */
+  finish() {
+    const shape = this.drawn.filter((q, i, all) => !i || q[0] !== all[i - 1][0] || q[1] !== all[i - 1][1]);
+    this.drawn = [];
+    if (this.tool === "polygon") this.select(shape);
+    if (this.tool === "path" && shape.length > 1) this.onPath?.(shape);
+    this.redraw();
+  }
+
+  select(polygon) {
+    if (polygon.length < 3) return;
+    this.onSelect?.(polygon, inside(this.data.x, this.data.y, polygon, this.view, this.data.only));
+  }
+
+  nearest(pixel, reach) {
+    const v = this.view, p = this.plot;
+    return nearest(this.data.x, this.data.y, this.toPlace(pixel), v, (reach / p.width) * (v.x1 - v.x0), (reach / p.height) * (v.y1 - v.y0), this.data.only);
+  }
+
+  pan(start, from, now) {
+    const p = this.plot;
+    this.place({ ...start }, -((now[0] - from[0]) / p.width) * (start.x1 - start.x0), ((now[1] - from[1]) / p.height) * (start.y1 - start.y0));
+  }
+
+  move(dx, dy) { this.place({ ...this.view }, dx, dy); }
+
+  place(view, dx, dy) {
+    this.view = { ...view, x0: view.x0 + dx, x1: view.x1 + dx, y0: view.y0 + dy, y1: view.y1 + dy };
+    this.image = null; this.onView?.(this.view); this.redraw();
+  }
+
+  zoom(factor, around = [(this.view.x0 + this.view.x1) / 2, (this.view.y0 + this.view.y1) / 2]) {
+    const v = this.view;
+    const scale = (low, high, centre, period) => {
+      const f = period ? Math.min(factor, period / (high - low)) : factor;
+      return [centre + (low - centre) * f, centre + (high - centre) * f];
+    };
+    const [x0, x1] = scale(v.x0, v.x1, around[0], v.px), [y0, y1] = scale(v.y0, v.y1, around[1], v.py);
+    this.view = { ...v, x0, x1, y0, y1 };
+    this.image = null; this.onView?.(this.view); this.redraw();
+  }
+
+  reset() { this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
+  use(tool) { this.tool = tool; this.drawn = []; this.canvas.style.cursor = tool === "pick" ? "default" : "crosshair"; this.redraw(); }
+  png() { return this.canvas.toDataURL("image/png"); }
+  remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.canvas.remove(); }
+}
+
+const title = (c) => (c.period ? `${c.label} / °` : c.unit ? `${c.label} / ${c.unit}` : c.label);
+
+function spread(values, fromLowest) {
+  const finite = Array.from(values).filter(Number.isFinite).sort((a, b) => a - b);
+  if (!finite.length) return [0, 1];
+  const low = finite[Math.floor((fromLowest ? 0 : 0.01) * (finite.length - 1))], high = finite[Math.floor((fromLowest ? 1 : 0.99) * (finite.length - 1))];
+  return [low - (fromLowest ? 0.15 * (high - low) : 0), high > low ? high : low + 1];
+}
+
+function paintGrid(values, columns, rows, [low, high], scale) {
+  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows), t = table(scale);
+  for (let r = 0; r < rows; r += 1) {
+    for (let c = 0; c < columns; c += 1) {
+      const value = values[r * columns + c];
+      if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) continue;
+      const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low)))), at = 4 * ((rows - 1 - r) * columns + c);
+      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2]; image.data[at + 3] = 255;
+    }
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+function isolines(values, columns, rows, highest) {
+  const whole = Array.from(values, (v) => (Number.isFinite(v) ? v : highest + 2));
+  const levels = Array.from({ length: Math.floor(highest / 2) }, (_, i) => 2 * (i + 1));
+  const generator = contours().size([columns, rows]), deep = whole.map((v) => -v);
+  return { sets: levels.map((level) => generator.contour(deep, -level)), columns, rows };
+}

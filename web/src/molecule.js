@@ -1,0 +1,84 @@
+// Structures in 3D by 3Dmol. All conformers lie in one model: one model each would cost megabytes of geometry apiece.
+import * as $3Dmol from "3dmol";
+import { shade, series } from "./colours.js";
+
+const CPK = { H: "#e6e6e6", C: "#8a97a3", N: "#3a6fd8", O: "#d6402b", S: "#d9b310", P: "#e58a2c", F: "#6fbf4a", Cl: "#3fae49", Br: "#8c3b2e" };
+
+function software() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const ext = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = ext ? gl.getParameter(ext.UNMASKED_RENDERER_WEBGL) : "software";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|software/i.test(name);
+}
+let slow = null;
+
+export class MoleculeView {
+  constructor(element) {
+    slow ??= software();
+    this.element = element;
+    // Antialiasing is supersampling there: ten times slower without a GPU.
+    this.viewer = $3Dmol.createViewer(element, { antialias: !slow, backgroundAlpha: 0, disableFog: true });
+    this.viewer.setBackgroundColor(0xffffff, 0);
+    this.observer = new ResizeObserver(() => this.viewer.resize());
+    this.observer.observe(element);
+  }
+
+  /**
+   * about: {elements, bonds, flat}; x: Float32Array [conformers, atoms, 3] in nm.
+   * colour: {by: "element" | "frame" | "atoms", values?: per conformer or per atom in [0, 1], scale?}
+   */
+  show(about, x, colour = { by: "element" }, keepCamera = true) {
+    const atoms = about.elements.length, n = x.length / (3 * atoms);
+    const neighbours = Array.from({ length: atoms }, () => []);
+    for (let b = 0; b < about.bonds.length; b += 2) {
+      neighbours[about.bonds[b]].push(about.bonds[b + 1]);
+      neighbours[about.bonds[b + 1]].push(about.bonds[b]);
+    }
+    const same = this.model && this.shown === `${n} ${atoms} ${about.name}`;
+    if (!same) {
+      this.viewer.removeAllModels();
+      this.model = this.viewer.addModel();
+      const list = [];
+      for (let f = 0; f < n; f += 1) {
+        for (let a = 0; a < atoms; a += 1) {
+          const k = 3 * (f * atoms + a);
+          list.push({ elem: about.elements[a], x: 10 * x[k], y: 10 * x[k + 1], z: 10 * x[k + 2], serial: f * atoms + a,
+            bonds: neighbours[a].map((b) => b + f * atoms), bondOrder: neighbours[a].map(() => 1), properties: {} });
+        }
+      }
+      this.model.addAtoms(list);
+    }
+    const all = this.model.selectedAtoms({});
+    for (const [i, atom] of all.entries()) {
+      if (same) { atom.x = 10 * x[3 * i]; atom.y = 10 * x[3 * i + 1]; atom.z = 10 * x[3 * i + 2]; }
+      atom.colour = colourOf(colour, about.elements[i % atoms], Math.floor(i / atoms), i % atoms);
+    }
+    const colorfunc = (atom) => atom.colour;
+    const many = n > 20;
+    this.viewer.setStyle({}, n === 1
+      ? { stick: { radius: 0.13, colorfunc }, sphere: { scale: 0.26, colorfunc } }
+      : many ? { line: { colorfunc, linewidth: 1 } } : { stick: { radius: 0.06, colorfunc } });
+    if (about.flat) this.viewer.setStyle({}, { sphere: { radius: 0.5, colorfunc } });
+    if (same) { this.model.removegl(this.viewer.modelGroup); this.model.molObj = null; }
+    const turned = this.everShown === about.name && keepCamera;
+    if (!turned) this.viewer.zoomTo();
+    this.shown = `${n} ${atoms} ${about.name}`;
+    this.everShown = about.name;
+    this.viewer.render();
+  }
+
+  clear() { this.viewer.removeAllModels(); this.model = null; this.shown = ""; this.viewer.render(); }
+  camera() { return this.viewer.getView(); }
+  look(view) { this.viewer.setView(view); this.viewer.render(); }
+  onTurn(call) { this.viewer.setViewChangeCallback(call); }
+  png() { return this.viewer.pngURI(); }
+  remove() { this.observer.disconnect(); this.viewer.removeAllModels(); this.viewer.clear(); this.element.replaceChildren(); }
+}
+
+function colourOf(colour, element, frame, atom) {
+  if (colour.by === "frame") return typeof colour.values?.[frame] === "number" ? shade("time", colour.values[frame]) : series(frame);
+  if (colour.by === "cluster") return series(colour.values[frame]);
+  if (colour.by === "atoms") return Number.isFinite(colour.values[atom]) ? shade(colour.scale ?? "error", colour.values[atom]) : "#cccccc";
+  return CPK[element] ?? "#b36bd4";
+}

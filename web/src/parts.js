@@ -1,0 +1,74 @@
+// Small parts that pages share.
+import { html } from "htm/preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { Curves } from "./curves.js";
+import { svg } from "./picture.js";
+
+/** A panel: title, help (what it shows, what healthy looks like, what to do otherwise), content or its error. */
+export function Panel({ title, help, error, children, actions, wide }) {
+  const [open, set] = useState(false);
+  const words = typeof help === "string" ? [help] : help;
+  return html`<section class=${`panel${wide ? " wide" : ""}${error ? " broken" : ""}`}>
+    <header><h2>${title}</h2><span class="grow"></span>${actions}${help ? html`<button class="quiet" aria-expanded=${open} title="What is this?" onClick=${() => set(!open)}>?</button>` : null}</header>
+    ${open ? html`<div class="help">${words.map((w) => w.split("\n\n").map((p) => html`<p>${p}</p>`))}</div>` : null}
+    ${error ? html`<p class="error" role="alert">${error}</p>` : null}
+    ${children}
+  </section>`;
+}
+
+export function Choice({ label, value, options, onChange, title }) {
+  return html`<label class="choice" title=${title}>${label ? html`<span>${label}</span>` : null}<select value=${value} onChange=${(e) => onChange(e.target.value)}>
+    ${options.map((o) => (o.group ? html`<optgroup label=${o.group}>${o.options.map((i) => html`<option value=${i.value} selected=${i.value === value}>${i.label}</option>`)}</optgroup>` : html`<option value=${o.value ?? o} selected=${(o.value ?? o) === value}>${o.label ?? o}</option>`))}
+  </select></label>`;
+}
+
+/** Something drawn by a class with show(...) and remove(). */
+export function Drawn({ make, update, className, deps, label }) {
+  const place = useRef(null), drawing = useRef(null);
+  useEffect(() => { drawing.current = make(place.current); return () => drawing.current?.remove?.(); }, []);
+  useEffect(() => { if (drawing.current) update(drawing.current); }, deps);
+  return html`<div class=${className} ref=${place} aria-label=${label}></div>`;
+}
+
+export const CurvePanel = ({ curves, options, range, onRange }) => html`<${Drawn} className="curves" make=${(el) => new Curves(el, onRange)} deps=${[curves, options.log, options.logX, options.smooth, range?.[0], range?.[1], options.theme]}
+  update=${(c) => { c.show(curves, options); if (range) c.range(...range); }} />`;
+
+/** A picture specification as SVG, with buttons that save it. */
+export function Picture({ picture, name }) {
+  const place = useRef(null);
+  useEffect(() => { if (place.current && picture) place.current.innerHTML = svg(picture); }, [picture]);
+  return html`<div class="picture" ref=${place}></div>
+    <div class="save"><button class="quiet" onClick=${() => saveSvg(place.current.firstChild, name)}>SVG</button><button class="quiet" onClick=${() => savePng(place.current.firstChild, name)}>PNG</button></div>`;
+}
+
+export function download(name, content, type = "application/octet-stream") {
+  const link = document.createElement("a");
+  link.href = typeof content === "string" && content.startsWith("data:") ? content : URL.createObjectURL(new Blob([content], { type }));
+  link.download = name;
+  link.click();
+  if (link.href.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function standing(image) {
+  const copy = image.cloneNode(true), style = getComputedStyle(image);
+  let text = new XMLSerializer().serializeToString(copy);
+  for (const name of ["--ink", "--muted", "--line", "--paper", "--fill", "--reference"]) text = text.replaceAll(`var(${name})`, style.getPropertyValue(name).trim());
+  return text;
+}
+
+export const saveSvg = (image, name) => download(`${name}.svg`, standing(image), "image/svg+xml");
+
+export function savePng(image, name, scale = 3) {
+  const picture = new Image(), box = image.viewBox.baseVal;
+  picture.onload = () => {
+    const canvas = document.createElement("canvas");
+    canvas.width = box.width * scale; canvas.height = box.height * scale;
+    const context = canvas.getContext("2d");
+    context.fillStyle = getComputedStyle(image).getPropertyValue("--paper"); context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    download(`${name}.png`, canvas.toDataURL("image/png"));
+  };
+  picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standing(image))}`;
+}
+
+export const Badge = ({ state }) => html`<span class=${`badge ${state}`}>${state}</span>`;

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { bin, divergence, freeEnergy, histogram, inside, nearest, smooth, thin, weightsOf } from "../src/density.js";
+import { key, unpack } from "../src/source.js";
+import { axisTicks, duration, round, short } from "../src/ticks.js";
+
+const circle = { x0: -Math.PI, x1: Math.PI, y0: -Math.PI, y1: Math.PI, px: 2 * Math.PI, py: 2 * Math.PI };
+const random = (() => { let s = 1; return () => (s = (s * 16807) % 2147483647) / 2147483647; })();
+const angles = (n) => Float32Array.from({ length: n }, () => (random() - 0.5) * 2 * Math.PI);
+
+test("every frame is in one cell, weights add up, and periods wrap", () => {
+  const x = angles(1000), y = angles(1000), w = Float32Array.from(x, () => random());
+  const sum = (a) => a.reduce((s, v) => s + v, 0);
+  assert.equal(sum(bin(x, y, circle, 32, 20).sum), 1000);
+  assert.ok(Math.abs(sum(bin(x, y, circle, 32, 20, { weights: w }).sum) - sum(w)) < 1e-3);
+  const turned = { ...circle, x0: 0, x1: 2 * Math.PI };
+  assert.equal(sum(bin(x, y, turned, 32, 20).sum), 1000);
+  assert.deepEqual(bin([3.1, -3.1], [0, 0], { ...circle, x0: 3, x1: 3.3 }, 1, 1).sum[0], 2);
+});
+
+test("a polygon across the border holds what a shifted one holds", () => {
+  const x = angles(5000), y = angles(5000), square = [[2.8, -1], [3.6, -1], [3.6, 1], [2.8, 1]];
+  const found = inside(x, y, square, { px: 2 * Math.PI, py: 2 * Math.PI });
+  const expected = x.reduce((n, a, i) => n + ((a >= 2.8 || a <= 3.6 - 2 * Math.PI) && Math.abs(y[i]) < 1 ? 1 : 0), 0);
+  assert.equal(found.length, expected);
+  assert.ok(found.length > 100);
+});
+
+test("the nearest frame may lie across the border, and nothing is nearest to an empty place", () => {
+  assert.equal(nearest([3.1, 0], [0, 0], [-3.12, 0], circle, 0.2, 0.2), 0);
+  assert.equal(nearest([3.1, 0], [0, 0], [1.5, 1.5], circle, 0.2, 0.2), -1);
+});
+
+test("free energy of a flat density is flat, and empty cells have none", () => {
+  assert.deepEqual([...freeEnergy({ sum: Float32Array.of(2, 2, 0) })].map((v) => (Number.isNaN(v) ? null : v)), [0, 0, null]);
+  const s = smooth({ sum: Float32Array.of(9, 0, 0, 0, 0, 0, 0, 0, 0), columns: 9, rows: 1 }, 1, true, false);
+  assert.ok(s.sum[8] > 0 && Math.abs(s.sum[1] - s.sum[8]) < 1e-6);
+});
+
+test("weights ignore what is not finite; divergence is 0 for equals and 1 bit for strangers", () => {
+  assert.deepEqual([...weightsOf([0, -Infinity, NaN])], [1, 0, 0]);
+  assert.equal(divergence(histogram([0.1], 0, 1, 2), histogram([0.2], 0, 1, 2)), 0);
+  assert.equal(divergence(histogram([0.1], 0, 1, 2), histogram([0.9], 0, 1, 2)), 1);
+  assert.deepEqual(thin(Int32Array.from({ length: 100 }, (_, i) => i), 3), [0, 49, 99]);
+});
+
+test("a block of packing.py is read in place", () => {
+  const head = JSON.stringify({ a: { dtype: "<f4", shape: [2], offset: 0 }, b: [null, "x"] }), pad = " ".repeat((8 - ((head.length + 4) % 8)) % 8);
+  const bytes = new Uint8Array(4 + head.length + pad.length + 8);
+  new DataView(bytes.buffer).setUint32(0, head.length + pad.length, true);
+  bytes.set(new TextEncoder().encode(head + pad), 4);
+  new DataView(bytes.buffer).setFloat32(4 + head.length + pad.length, 1.5, true);
+  const tree = unpack(bytes.buffer);
+  assert.deepEqual([tree.a[0], tree.a.shape, tree.b], [1.5, [2], [null, "x"]]);
+  assert.equal(key("frames", { rows: [1], name: "a", onto: undefined }), 'frames {"name":"a","rows":[1]}');
+});
+
+test("ticks are round numbers, angles degrees within the circle", () => {
+  assert.deepEqual(round(0, 1, 5), [0, 0.2, 0.4, 0.6000000000000001, 0.8, 1]);
+  assert.deepEqual(axisTicks(-Math.PI, Math.PI, { period: 2 * Math.PI }, 4).map((t) => t[1]), ["-180", "-90", "0", "90", "180"]);
+  assert.deepEqual(axisTicks(Math.PI / 2, 2.5 * Math.PI, { period: 2 * Math.PI }, 4).map((t) => t[1]), ["90", "180", "-90", "0", "90"]);
+  assert.deepEqual([short(0.00001234), short(1234567), short(null), duration(4000)], ["1.23e-5", "1.23e6", "", "67 min"]);
+});
