@@ -10,7 +10,21 @@ from typing import Annotated, TextIO
 import typer
 
 from molifold import __version__
-from molifold.cli import analyze, check, compare, demo, diagnose, export, grow, map, report, sample, simulate, train, watch
+from molifold.cli import (
+    analyze,
+    check,
+    compare,
+    demo,
+    diagnose,
+    export,
+    grow,
+    map,
+    report,
+    sample,
+    simulate,
+    train,
+    watch,
+)
 
 app = typer.Typer(
     name="molifold",

@@ -47,6 +47,7 @@ def ase_calculator(model: Property, graph: Graph | None = None) -> Any:
 
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
             super().calculate(atoms, properties, system_changes)
+            assert self.atoms is not None  # set by the line above
             whole = _graph_of(self.atoms, graph).to(model.scale.dtype).to(model.scale.device)
             x = torch.as_tensor(self.atoms.positions * to_nm)[None].to(model.scale)
             y, forces = model.with_forces(x, whole)

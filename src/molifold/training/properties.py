@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -115,6 +116,8 @@ def fit_property(
         model.standardize(y[kept], _rows(graph, kept))
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     average = Average(model, decay=ema)
+    averaged = cast(Property, average.module)
+    loss = model.scale.new_zeros(())
     factor, history, start = schedule or cosine(), [], time.monotonic()
     unit = float(model.scale) ** 2
     step, waiting = 0, kept[:0]
@@ -122,8 +125,8 @@ def fit_property(
         seconds = time.monotonic() - start
         spent = max(step / steps, 0.0 if max_seconds is None else seconds / max_seconds)
         if step and (step % validate_every == 0 or spent >= 1):
-            data.centre(average.module, kept)
-            found = data.errors(average.module, held)
+            data.centre(averaged, kept)
+            found = data.errors(averaged, held)
             history.append({"step": step, "seconds": seconds, "loss": float(loss.detach()), **vars(found)})
             if progress is not None:
                 progress(history[-1])
@@ -221,7 +224,8 @@ def _rows(graph: Graph, rows: Tensor) -> Graph:
     """The molecules of these frames: the graph itself if there is only one."""
     if graph.nodes.ndim == 2:
         return graph
-    return replace(graph, **{k: v if v is None else v[rows.to(v.device)] for k, v in vars(graph).items()})
+    chosen: dict[str, Any] = {k: v if v is None else v[rows.to(v.device)] for k, v in vars(graph).items()}
+    return replace(graph, **chosen)
 
 
 def _check(x: Tensor, y: Tensor, graph: Graph, forces: Tensor | None, validation: float) -> None:
