@@ -47,8 +47,8 @@ def chain(n, seed):
 @pytest.fixture(scope="module")
 def made():
     """Every picture by name, from the results of one short chain and of its continuation."""
-    e, state = chain(2000, 0)
-    other, _ = chain(2000, 1)
+    e, state = chain(4000, 0)
+    other, _ = chain(4000, 1)
     found = cluster(e, KMeans(3), of=["phi"], refits=1)
     model = markov_model(e, state, 1, repeats=5)
     torsions = analysis.torsion_comparison(e, other, names=["phi", "psi"])
@@ -139,11 +139,11 @@ def test_periodic_axes_are_closed(made, name):
 )
 def test_picture_says_how_many_frames(made, name):
     picture = made[name]
-    assert "n 2,000" in " ".join([picture.title, *(p.caption for p in picture.panels)])
+    assert "n 4,000" in " ".join([picture.title, *(p.caption for p in picture.panels)])
 
 
 def test_surface_holds_the_numbers_of_the_result():
-    e, _ = chain(2000, 0)
+    e, _ = chain(4000, 0)
     found = free_energy_surface(e, ["phi", "psi"], bins=24, periodic=["phi", "psi"])
     drawn = next(plots.surface(found).marks(Heatmap)).values
     assert np.nanmin(drawn) == 0
@@ -163,8 +163,8 @@ def test_network_arrows_carry_equal_flux_both_ways_and_exact_weights(made):
 
 
 def test_more_states_than_can_be_seen_are_refused():
-    e, _ = chain(2000, 0)
-    labels = np.random.default_rng(0).integers(0, 12, 2000)
+    e, _ = chain(4000, 0)
+    labels = np.random.default_rng(0).integers(0, 12, 4000)
     model = markov_model(e, labels, 1, repeats=4)
     with pytest.raises(ValueError, match="PCCA"):
         plots.network(model, mean_first_passage_times(model))
@@ -177,14 +177,14 @@ def test_gallery_turns_members_onto_their_medoid(made):
         assert np.abs(mark.xyz[1:] - mark.xyz[0]).max() < 0.12
         lengths = np.linalg.norm(mark.xyz[:, 0] - mark.xyz[:, 1], axis=1)
         assert lengths == pytest.approx(0.1)
-    e, _ = chain(2000, 0)
+    e, _ = chain(4000, 0)
     found = cluster(e, KMeans(3), of=["phi"], refits=0)
     with pytest.raises(ValueError, match="frames"):
         plots.clusters(found, e[:10])
 
 
 def test_comparison_marks_what_differs():
-    e, _ = chain(2000, 0)
+    e, _ = chain(4000, 0)
     shifted = Ensemble(BUTANE, e.x, log_p=e.log_p - 5, columns=dict(e.columns))
     table = next(plots.comparison(analysis.compare_ensembles(shifted, e, repeats=2)).marks(Table))
     colour = {row[:2]: c for row, c in zip(table.rows, table.colours, strict=True)}
