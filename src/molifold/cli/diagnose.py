@@ -15,6 +15,9 @@ def command(
     samples: Annotated[
         Path | None, typer.Option(help="Look at the frames of this ensemble store instead (after comparing it).")
     ] = None,
+    trust: Annotated[
+        list[str] | None, typer.Option(help="Package outside molifold whose code the run may run; repeat for several.")
+    ] = None,
     level: Annotated[float, typer.Option(help="Chance of any false alarm.", min=1e-6, max=0.5)] = 0.01,
 ) -> None:
     """Say in plain words which parts of a trained flow lack power, what they miss, and what to do about it.
@@ -29,5 +32,5 @@ def command(
     from molifold.training.diagnosis import diagnose
 
     given = None if samples is None else Ensemble.load(samples)
-    for line in diagnose(run, frames=frames, samples=given, level=level).lines():
+    for line in diagnose(run, frames=frames, samples=given, level=level, trust=trust or ()).lines():
         typer.echo(line)

@@ -12,6 +12,9 @@ def command(
     run: Annotated[Path, typer.Argument(help="The run directory of a training.")],
     *,
     to: Annotated[Path | None, typer.Option(help="The new run.  [default: RUN-grown]")] = None,
+    trust: Annotated[
+        list[str] | None, typer.Option(help="Package outside molifold whose code the run may run; repeat for several.")
+    ] = None,
     more: Annotated[float, typer.Option(help="Training to add, as a share of the run's own budget.", min=0.001)] = 0.5,
     places: Annotated[int, typer.Option(help="Layers that grow, at most.", min=1)] = 3,
     frames: Annotated[int, typer.Option(help="Frames of the reference to diagnose on, at most.", min=100)] = 4000,
@@ -27,5 +30,5 @@ def command(
     """
     from molifold.training.growth import grow
 
-    result = grow(run, to=to, more=more, places=places, frames=frames, tell=typer.echo)
+    result = grow(run, to=to, more=more, places=places, frames=frames, tell=typer.echo, trust=trust or ())
     typer.echo(f"{result.path}: {result!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,7 @@ def diagnose(
     sources: Callable[[Any], Mapping[str, Any]] | None = None,
     level: float = 0.01,
     seed: int = 0,
+    trust: Sequence[str] = (),
 ) -> Diagnosis:
     """Diagnose the flow of a run and keep the findings in it as records.
 
@@ -160,6 +161,7 @@ def diagnose(
         sources: more candidates for what is missing, see ``expressivity``; called with a micro-batch ``(x, index)``.
         level: chance of any false alarm.
         seed: of the split and of the random functions.
+        trust: packages outside molifold whose functions the run may name, see ``load_flow``.
 
     Raises:
         RunFormatError: if ``path`` is neither.
@@ -171,7 +173,7 @@ def diagnose(
     run = Run.open(path)
     writer = Run.annotate(path)  # before the work, so that a busy run is told at once
     try:
-        flow = load_flow(path, checkpoint=checkpoint)
+        flow = load_flow(path, checkpoint=checkpoint, trust=trust)
         found = diagnose_flow(
             flow, run.ensemble("reference"), frames=frames, samples=samples, sources=sources, level=level, seed=seed
         )

@@ -106,6 +106,7 @@ def grow(
     more: float = 0.5,
     places: int = 3,
     frames: int = 4000,
+    trust: Sequence[str] = (),
     progress: Callable[[Mapping[str, float]], None] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> FitResult:
@@ -117,6 +118,7 @@ def grow(
         more: training budget to add, as a share of the run's own.
         places: layers that grow, at most, the most promising first.
         frames: of the reference that the diagnosis looks at.
+        trust: packages outside molifold whose functions the run may name, see ``load_flow``.
         progress: of the training, see ``fit``.
         tell: receives what was done, line by line.
 
@@ -132,17 +134,18 @@ def grow(
         raise FileExistsError(f"to: {target} exists already; choose another directory")
     if run.recipe is None or run.molecule is None or not run.checkpoints:
         raise ValueError(f"path: {path} keeps no recipe or no checkpoint, expected a run of `molifold train`")
-    flow, reference = load_flow(path, checkpoint="last"), run.ensemble("reference")
+    flow, reference = load_flow(path, checkpoint="last", trust=trust), run.ensemble("reference")
     verdicts = _apart(flow, diagnose_flow(flow, reference, frames=frames).layers.alarms)[:places]
     if not verdicts:
         raise ValueError(f"path: no layer of {path} lacks hidden units that can be added; see `molifold diagnose`")
+    allowed = ("molifold", *trust)
     step, checkpoint = max(run.checkpoints.items())
     raw = dict(run.recipe)
     grown: dict[str, dict[str, Tensor]] = {}
     for file in checkpoint.glob("*.safetensors"):
         if file.stem == "optimizer":
             continue
-        model = build_flow(raw["flow"], run.molecule, reference).to(next(flow.parameters()).dtype)
+        model = build_flow(raw["flow"], run.molecule, reference, trust=allowed).to(next(flow.parameters()).dtype)
         load_into(model, read_weights(checkpoint, file.stem))
         done = [grow_module(model, verdict) for verdict in verdicts]
         grown[file.stem] = model.state_dict()
@@ -156,7 +159,7 @@ def grow(
     _copy(run, target, raw)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     pad_checkpoint(checkpoint, target / "checkpoints" / checkpoint.name, weights=grown, parameters=names)
-    return train_recipe(Recipe(raw), to=target, progress=progress)
+    return train_recipe(Recipe(raw, trust=allowed), to=target, progress=progress)
 
 
 def _apart(model: nn.Module, verdicts: Sequence[Verdict]) -> list[Verdict]:
