@@ -66,9 +66,12 @@ def test_commands_exist(words):
     group = typer.main.get_command(app)
     flags = [a.split("=")[0] for a in arguments if re.match(r"--?[a-zA-Z]", a)]
     known = {option for parameter in group.params for option in parameter.opts} | {"--help", "-h"}
-    if not arguments[0].startswith("-"):
-        assert arguments[0] in group.commands, f"no command {arguments[0]!r}"
-        known |= {o for p in group.commands[arguments[0]].params for o in (*p.opts, *p.secondary_opts)}
+    for argument in arguments:  # a command, or a group and one of its commands
+        if not hasattr(group, "commands") or argument.startswith("-"):
+            break
+        assert argument in group.commands, f"no command {argument!r}"
+        group = group.commands[argument]
+        known |= {o for p in group.params for o in (*p.opts, *p.secondary_opts)}
     assert set(flags) <= known, f"no option {sorted(set(flags) - known)}"
 
 

