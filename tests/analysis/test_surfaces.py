@@ -11,7 +11,7 @@ from molifold import Ensemble, Molecule
 from molifold.analysis import free_energy_difference
 from molifold.analysis.pathways import minima, minimum_energy_path
 from molifold.analysis.surfaces import free_energy_surface
-from molifold.analysis.two_estimators import basin_difference
+from molifold.analysis.two_estimators import basin_difference, smoothed_tail
 from molifold.analysis.undersampling import undersampling
 
 KT = 20.0
@@ -179,6 +179,22 @@ def test_two_estimators_agree_only_when_starts_do_not_decide():
     assert not both.agree
     with pytest.raises(ValueError, match="no single number is given"):
         _ = both.value
+
+
+def test_smoothed_weights_agree_with_plain_ones_unless_few_draws_carry_the_answer():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=20_000)  # weights turn N(0, 1) into N(0.5, 1)
+    e = bare(len(x), log_q=np.zeros(len(x)))
+    both = basin_difference(e, x > 0.5, log_w=0.5 * x - 0.125, repeats=40)
+    assert both.agree
+    assert abs(both.value) < 4 * both.combined.error  # half of the mass is on each side
+    log_w = 0.5 * x - 0.125
+    log_w[int(x.argmax())] += 12.0  # one draw outweighs all
+    moved = smoothed_tail(log_w)
+    changed = ~np.isclose(moved, log_w)
+    assert 0 < changed.sum() <= 3 * np.sqrt(len(x)) + 1
+    assert log_w[changed].min() >= np.quantile(log_w, 0.97)
+    assert moved.max() < log_w.max() - 5
 
 
 def test_unseen_mass_is_what_the_next_walker_finds_new():
