@@ -96,7 +96,8 @@ def fit_property(
         progress: called with every row of the history.
 
     Raises:
-        ValueError: if shapes disagree, nothing is left to train on, or ``x``, ``y`` or ``forces`` are not finite.
+        ValueError: if there are no steps, shapes disagree, nothing is left to train on, or ``x``, ``y`` or ``forces``
+            are not finite.
         FloatingPointError: if the loss is no longer finite.
 
     >>> from molifold import Molecule
@@ -107,6 +108,8 @@ def fit_property(
     >>> fit_property(model, x, (x[:, 0] - x[:, 1]).norm(dim=-1), graph=graph, steps=10).steps
     10
     """
+    if steps < 1:
+        raise ValueError(f"steps: got {steps!r}, expected at least 1")
     _check(x, y, graph, forces, validation)
     data = _Frames(model, x, y, graph, forces)
     generator = torch.Generator().manual_seed(seed)
