@@ -177,3 +177,17 @@ def test_unknown_questions_and_folders_are_named():
         Collection(["nowhere"])
     with pytest.raises(KeyError, match="question: got 'eval'"):
         Desk(Collection(["."])).answer("eval", {})
+
+
+def test_saved_frames_are_those_that_were_chosen(desk, frames, tmp_path):
+    import mdtraj
+
+    path = tmp_path / "frames.pdb"
+    path.write_bytes(ask(desk, "file", name="one/generated", rows=[7, 9], kind="pdb")["bytes"].tobytes())
+    read = mdtraj.load(str(path))
+    pairs = np.array([(0, 8), (4, 21)])
+    np.testing.assert_allclose(
+        geometry.distances(read.xyz, pairs), geometry.distances(frames.x[[7, 9]], pairs), atol=2e-4
+    )
+    with pytest.raises(ValueError, match="kind: got 'exe', expected one of pdb, xtc, dcd"):
+        desk.answer("file", {"name": "one/generated", "rows": [0], "kind": "exe"})

@@ -138,7 +138,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
         <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, view3d.by, columns[third]]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, colour); else v.clear(); v.element.dataset.rows = image ? path.rows[path.at] : (shown?.rows ?? []).join(" "); }} />
         <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span><span class="grow"></span>
           ${path ? html`<button onClick=${() => setPath({ ...path, playing: !path.playing })}>${path.playing ? "Pause" : "Play"}</button><button class="quiet" onClick=${() => setPath(null)}>close</button>` : null}
-          ${source.live ? ["pdb", "sdf", "xtc"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
+          ${source.live ? ["pdb", "xtc"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
@@ -173,7 +173,7 @@ function Profile({ values, at }) {
     <path d=${line} fill="none" stroke="var(--accent)" stroke-width="1.5" /><circle cx=${x(at)} cy=${y(values[at])} r="3.5" fill="var(--path)" /><text x="8" y="10" font-size="9" fill="var(--muted)">reduced energy of the frames: ${short(low, 5)} to ${short(high, 5)} kT</text></svg>`;
 }
 
-const LINKED_HELP = ["Every torsion, angle, bond and distance: the selected frames (colour) against all frames (grey), unweighted, up to 5000 frames of each. JSD in bits says how different; the floor is that of as many frames taken at random.",
+const LINKED_HELP = ["Every torsion, angle, bond and distance: the selected frames (colour) against all frames (grey), unweighted, up to 5000 frames of each. JSD in bits says how different; in brackets, its noise floor: that of as many random frames against others.",
   "Healthy: only what defines the region differs.", "Otherwise: a bond or angle far up in this list is a strained or broken structure."];
 
 function Linked({ source, name, about, selected, region }) {
@@ -189,8 +189,9 @@ function Linked({ source, name, about, selected, region }) {
       if (!c?.period) for (const v of [...p, ...q]) { if (v < low) low = v; if (v > high) high = v; }
       if (!(high > low)) return null;
       const bins = Math.max(8, Math.min(48, Math.round(Math.cbrt(p.length) * 3))), a = histogram(p, low, high, bins, c?.period), b = histogram(q, low, high, bins, c?.period);
-      const random = histogram(q.filter((_, k) => k % Math.max(1, Math.floor(q.length / p.length)) === 0).subarray(0, p.length), low, high, bins, c?.period);
-      return { c, low, high, a, b, d: divergence(a, b), floor: divergence(random, b) };
+      const half = (odd) => q.filter((_, k) => k % 2 === odd), share = thin(half(0), Math.min(p.length, half(0).length));
+      const floor = divergence(histogram(share, low, high, bins, c?.period), histogram(half(1), low, high, bins, c?.period));
+      return { c, low, high, a, b, d: divergence(a, b), floor };
     }).filter(Boolean).sort((s, t) => t.d - t.floor - (s.d - s.floor));
   }, [mine.value, all.value]);
   const csv = () => {

@@ -28,7 +28,7 @@ KEPT = 4
 #: A page may ask for this many structures or measured frames at once.
 MOST_FRAMES, MOST_ROWS = 1000, 5000
 #: Files that a page can save.
-KINDS = ("pdb", "sdf", "xtc")
+KINDS = ("pdb", "xtc", "dcd")
 
 
 class Desk:
@@ -162,7 +162,7 @@ class Desk:
         return join(*known[key].picture.encode())
 
     def file(self, name: str, *, rows: list[int], kind: str) -> bytes:
-        """Some frames as a file of another program (pdb, sdf, xtc)."""
+        """Some frames as a file of another program (pdb, xtc, dcd)."""
         m = self._of(name)
         if kind not in KINDS:
             raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(KINDS)}")
