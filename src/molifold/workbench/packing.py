@@ -22,7 +22,7 @@ def pack(tree: Any) -> bytes:
 
     Four bytes hold the length of the JSON text; the text follows, padded to a multiple of eight; then the arrays. In
     the text an array is ``{"dtype", "shape", "offset"}``, the offset counted from the first byte after the padding.
-    Float64 arrays keep their precision; numbers that are not finite are the strings of a run (``runs/FORMAT.md``).
+    Arrays of float64 and of bytes stay what they are; numbers that are not finite are the strings of a run (``runs/FORMAT.md``).
 
     >>> unpack(pack({"x": np.arange(3.0), "words": ["a", None]}))
     {'x': array([0., 1., 2.]), 'words': ['a', None]}
@@ -31,8 +31,8 @@ def pack(tree: Any) -> bytes:
 
     def place(value: Any) -> Any:
         if isinstance(value, ndarray) and value.dtype.kind in "fiub":
-            kind = value.dtype.kind
-            array = np.ascontiguousarray(value, dtype="<f8" if value.dtype == np.float64 else DTYPES[kind])
+            kept = value.dtype in (np.float64, np.uint8)
+            array = np.ascontiguousarray(value, dtype=value.dtype if kept else DTYPES[value.dtype.kind])
             data.extend(b"\0" * (-len(data) % ALIGN))
             found = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": len(data)}
             data.extend(array.tobytes())
