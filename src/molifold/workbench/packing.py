@@ -22,7 +22,8 @@ def pack(tree: Any) -> bytes:
 
     Four bytes hold the length of the JSON text; the text follows, padded to a multiple of eight; then the arrays. In
     the text an array is ``{"dtype", "shape", "offset"}``, the offset counted from the first byte after the padding.
-    Arrays of float64 and of bytes stay what they are; numbers that are not finite are the strings of a run (``runs/FORMAT.md``).
+    Arrays of float64 and of bytes stay what they are; numbers that are not finite are the strings of a run
+    (``runs/FORMAT.md``).
 
     >>> unpack(pack({"x": np.arange(3.0), "words": ["a", None]}))
     {'x': array([0., 1., 2.]), 'words': ['a', None]}
