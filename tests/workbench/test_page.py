@@ -221,8 +221,7 @@ def test_a_live_training_moves_obeys_and_is_seen_to_crash(page, folder):
         page.wait_for_selector(".bar b")
         until(page, lambda: int(page.locator(".bar b").first.inner_text()) > 3)
         before = int(page.locator(".bar b").first.inner_text())
-        page.wait_for_timeout(2000)
-        assert int(page.locator(".bar b").first.inner_text()) > before
+        until(page, lambda: int(page.locator(".bar b").first.inner_text()) > before)
         page.get_by_role("button", name="Pause").click()
         page.wait_for_selector("text=asked: pause")
         assert [r.kind for r in Run.open(folder / "live").inbox] == ["pause"]
