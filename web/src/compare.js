@@ -48,7 +48,23 @@ function Side({ source, name, names, x, y, state, change, view, maps, follow, pu
   const missing = about.value && (!has(x) || !has(y)) ? `This ensemble has no column ${has(x) ? y : x}; choose other axes.` : null;
   const select = (points) => { const n = `region ${Object.keys(state.polygons).length + 1}`; change({ polygons: { ...state.polygons, [n]: { x, y, points } }, selected: n }); };
   return html`<${Panel} title=${name.split("/").at(-1)} error=${missing ?? about.error ?? broken} help="All maps share axes, view and selection. Shift: draw a lasso; its share of each ensemble stands below." actions=${html`<${Choice} value=${name} options=${names} onChange=${put} />${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
-    <${Drawn} className="mapbox" deps=${[data]} make=${(el) => { const m = new EnsembleMap(el, {}); maps.current.set(name, m); addEventListener("keydown", (e) => e.key === "Shift" && m.use("lasso")); addEventListener("keyup", (e) => e.key === "Shift" && m.use("pick")); return { show: (...a) => m.show(...a), map: m, remove: () => { maps.current.delete(name); m.remove(); } }; }}
+    <${Drawn} className="mapbox" deps=${[data]} make=${(el) => shared(el, maps.current, name)}
       update=${(m) => { m.map.onView = (v) => follow(name, v); m.map.onSelect = select; if (data) m.show(data, view && view.px === xc.period && view.py === yc.period ? { ...view } : null); }} />
     <div class="bar small"><span>${columns[x] ? `${count(columns[x].length)} frames${weights ? ", reweighted" : ""}` : "loading …"}</span><span class="grow"></span>${share === null ? null : html`<b>${(100 * share).toFixed(2)} % in ${state.selected}</b>`}</div><//>`;
+}
+
+/** A map that the others of the page can move; Shift draws a lasso. */
+function shared(element, maps, name) {
+  const map = new EnsembleMap(element, {});
+  const shift = (e) => e.key === "Shift" && map.use(e.type === "keydown" ? "lasso" : "pick");
+  maps.set(name, map);
+  addEventListener("keydown", shift);
+  addEventListener("keyup", shift);
+  const remove = () => {
+    removeEventListener("keydown", shift);
+    removeEventListener("keyup", shift);
+    maps.delete(name);
+    map.remove();
+  };
+  return { show: (...a) => map.show(...a), map, remove };
 }

@@ -45,7 +45,7 @@ export function columnOptions(about) {
 
 export function Conformations({ source, state, change, known, ensemble }) {
   const listed = known.ensembles.find((e) => e.name === ensemble);
-  const { value: about, error } = useAnswer(source, "ensemble", { name: ensemble, ...(source.live ? {} : {}) }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
+  const { value: about, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
   const [x, y] = axesOf(about, state);
   const third = !["free energy", "density"].includes(state.colour) ? state.colour : "";
   const has = (n) => about?.columns.some((c) => c.name === n);

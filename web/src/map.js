@@ -7,6 +7,7 @@ import { axisTicks, css } from "./ticks.js";
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
 const FEW = 4000; // so many frames in view, or less, are drawn as points
 const COARSE = 90; // cells along each axis of a free-energy map
+const HIGHEST = 12; // kT above the minimum that are drawn
 
 export class EnsembleMap {
   constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
@@ -26,7 +27,7 @@ export class EnsembleMap {
     this.resize();
   }
 
-  /** data: {x, y, xc, yc, weights, values, valueLabel, mode, only, selected, marks, path, limits}; xc, yc are columns. */
+  /** data: {x, y, xc, yc, weights, values, mode, only, polygons, marks, path}; xc, yc are columns. */
   show(data, view = null) {
     const fresh = !this.data || this.data.xc.name !== data.xc.name || this.data.yc.name !== data.yc.name || this.data.about !== data.about;
     this.data = data;
@@ -104,16 +105,13 @@ export class EnsembleMap {
     const columns = flow ? COARSE : Math.round(p.width * Math.min(this.ratio, 1)), rows = flow ? COARSE : Math.round(p.height * Math.min(this.ratio, 1));
     let grid = bin(d.x, d.y, v, columns, rows, { weights: d.mode === "column" || d.mode === "cluster" ? null : d.weights, values: d.mode === "column" ? d.values : null, only: d.only });
     if (d.mode === "cluster") return { canvas: this.clusters(columns, rows), fine: false };
-    let filled = 0, count = 0;
-    for (const c of grid.sum) if (c > 0) { filled += 1; count += c; }
-    this.count = d.weights && d.mode !== "column" ? null : count;
-    if (!flow && this.count !== null && count <= FEW) return { points: this.visible() };
+    const counted = !d.weights || d.mode === "column";
+    if (!flow && counted && grid.sum.reduce((n, c) => n + c, 0) <= FEW) return { points: this.visible() };
     if (flow) grid = smooth(grid, 1, v.px && v.x1 - v.x0 > 0.99 * v.px, v.py && v.y1 - v.y0 > 0.99 * v.py);
     const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
-    const limits = flow ? [0, d.deepest ?? 12] : d.mode === "difference" ? d.limits : spread(values, !grid.total);
-    this.limits = limits;
-    const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : d.mode === "difference" ? "difference" : grid.total ? "time" : "density");
-    return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null, filled };
+    const limits = flow ? [0, HIGHEST] : spread(values, !grid.total);
+    const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density");
+    return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null };
   }
 
   clusters(columns, rows) {
@@ -152,7 +150,6 @@ export class EnsembleMap {
   points(context, rows) {
     const { x, y, mode, values } = this.data;
     const limits = mode === "column" ? spread(rows.map((i) => values[i]), false) : null;
-    this.limits = limits;
     const t = table("time");
     context.fillStyle = css("--point");
     for (const i of rows) {

@@ -26,7 +26,7 @@ export class MoleculeView {
 
   /**
    * about: {elements, bonds, flat}; x: Float32Array [conformers, atoms, 3] in nm.
-   * colour: {by: "element" | "frame" | "atoms", values?: per conformer or per atom in [0, 1], scale?}
+   * colour: {by: "element" | "frame", values?: per conformer in [0, 1]}
    */
   show(about, x, colour = { by: "element" }, keepCamera = true) {
     const atoms = about.elements.length, n = x.length / (3 * atoms);
@@ -52,7 +52,7 @@ export class MoleculeView {
     const all = this.model.selectedAtoms({});
     for (const [i, atom] of all.entries()) {
       if (same) { atom.x = 10 * x[3 * i]; atom.y = 10 * x[3 * i + 1]; atom.z = 10 * x[3 * i + 2]; }
-      atom.colour = colourOf(colour, about.elements[i % atoms], Math.floor(i / atoms), i % atoms);
+      atom.colour = colourOf(colour, about.elements[i % atoms], Math.floor(i / atoms));
     }
     const colorfunc = (atom) => atom.colour;
     const many = n > 20;
@@ -69,16 +69,11 @@ export class MoleculeView {
   }
 
   clear() { this.viewer.removeAllModels(); this.model = null; this.shown = ""; this.viewer.render(); }
-  camera() { return this.viewer.getView(); }
-  look(view) { this.viewer.setView(view); this.viewer.render(); }
-  onTurn(call) { this.viewer.setViewChangeCallback(call); }
   png() { return this.viewer.pngURI(); }
   remove() { this.observer.disconnect(); this.viewer.removeAllModels(); this.viewer.clear(); this.element.replaceChildren(); }
 }
 
-function colourOf(colour, element, frame, atom) {
+function colourOf(colour, element, frame) {
   if (colour.by === "frame") return typeof colour.values?.[frame] === "number" ? shade("time", colour.values[frame]) : series(frame);
-  if (colour.by === "cluster") return series(colour.values[frame]);
-  if (colour.by === "atoms") return Number.isFinite(colour.values[atom]) ? shade(colour.scale ?? "error", colour.values[atom]) : "#cccccc";
   return CPK[element] ?? "#b36bd4";
 }

@@ -18,16 +18,21 @@ ALIGN = 8
 DTYPES = ("<f8", "<i8", "|b1")
 
 
+def append(array: ndarray, data: bytearray) -> dict[str, Any]:
+    """Put an array behind ``data`` and say where it is."""
+    data.extend(b"\0" * (-len(data) % ALIGN))
+    place = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": len(data)}
+    data.extend(array.tobytes())
+    return place
+
+
 def encode(picture: Picture) -> tuple[str, bytes]:
     """JSON text and array bytes of a picture."""
     data = bytearray()
 
     def plain(value: Any) -> Any:
         if isinstance(value, ndarray):
-            data.extend(b"\0" * (-len(data) % ALIGN))
-            place = {"dtype": value.dtype.str, "shape": list(value.shape), "offset": len(data)}
-            data.extend(value.tobytes())
-            return place
+            return append(value, data)
         if isinstance(value, tuple):
             return [plain(v) for v in value]
         if isinstance(value, Mark | Panel | Axis | Picture):

@@ -15,7 +15,6 @@ import numpy as np
 
 from molifold.data import write
 from molifold.ensemble import Ensemble
-from molifold.runs import Run
 from molifold.workbench.collection import Collection
 from molifold.workbench.headlines import headline
 from molifold.workbench.measured import Measured
@@ -36,13 +35,10 @@ class Desk:
 
     Args:
         collection: what can be asked for.
-        decode: a function ``(run, z) -> x [n, atoms, 3]`` that decodes latent places, or None.
     """
 
-    def __init__(
-        self, collection: Collection, *, decode: Callable[[Run, np.ndarray], np.ndarray] | None = None
-    ) -> None:
-        self.collection, self.decode = collection, decode
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
         self._measured: OrderedDict[str, Measured] = OrderedDict()
         # Measuring takes a while and pages ask for several columns at once; the first one's work serves all.
         self._lock, self._thinking = threading.Lock(), threading.Lock()
@@ -68,9 +64,9 @@ class Desk:
         """Every run with its headline numbers, every ensemble with its size."""
         runs = [headline(name, path) for name, path in self.collection.runs().items()]
         ensembles = []
-        for name in self.collection.ensembles():
+        for name, path in self.collection.ensembles().items():
             try:
-                e = self.collection.ensemble(name)
+                e = Ensemble.load(path)
                 ensembles.append(
                     {"name": name, "frames": len(e), "molecule": e.molecule.name, "atoms": e.molecule.n_atoms}
                 )
@@ -111,7 +107,7 @@ class Desk:
 
     def ensemble(self, name: str) -> bytes:
         """What an ensemble is: its molecule and the columns that can be asked for."""
-        return self.about(name, self._of(name))
+        return self.about(name, self.measured(name))
 
     @staticmethod
     def about(name: str, m: Measured) -> bytes:
@@ -126,18 +122,16 @@ class Desk:
 
     def column(self, name: str, *, column: str) -> bytes:
         """One column of an ensemble [frames], float32."""
-        return pack({"values": self._of(name).column(column)})
+        return pack({"values": self.measured(name).column(column)})
 
-    def frames(self, name: str, *, rows: list[int], onto: int | None = None) -> bytes:
-        """Structures of some frames [n, atoms, 3] in nm, superposed on the frame ``onto`` or the first of them."""
-        m = self._of(name)
+    def frames(self, name: str, *, rows: list[int]) -> bytes:
+        """Structures of some frames [n, atoms, 3] in nm, superposed on the first of them."""
         chosen = _some(rows, MOST_FRAMES)
-        target = None if onto is None else m.frames(np.array([onto]))[0]
-        return pack({"x": m.frames(chosen, onto=target), "rows": chosen})
+        return pack({"x": self.measured(name).frames(chosen), "rows": chosen})
 
     def rows(self, name: str, *, rows: list[int] | None = None, seed: int = 0) -> bytes:
         """Every degree of freedom [quantities, n] of some frames; without ``rows``, of frames chosen at random."""
-        m = self._of(name)
+        m = self.measured(name)
         if rows is None:
             size = min(MOST_ROWS, len(m.ensemble))
             chosen = np.sort(np.random.default_rng(seed).choice(len(m.ensemble), size, replace=False))
@@ -163,7 +157,7 @@ class Desk:
 
     def file(self, name: str, *, rows: list[int], kind: str) -> bytes:
         """Some frames as a file of another program (pdb, xtc, dcd)."""
-        m = self._of(name)
+        m = self.measured(name)
         if kind not in KINDS:
             raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(KINDS)}")
         chosen = Ensemble(m.ensemble.molecule, m.frames(_some(rows, MOST_FRAMES)))
@@ -181,9 +175,6 @@ class Desk:
 
     def measured(self, name: str) -> Measured:
         """An ensemble's columns and structures, as far as it has grown by now."""
-        return self._of(name)
-
-    def _of(self, name: str) -> Measured:
         with self._lock:
             now = self.collection.ensemble(name)
             if name in self._measured and self._measured[name].ensemble.molecule == now.molecule:

@@ -82,10 +82,8 @@ class Measured:
             self._kept.popitem(last=False)
         return have
 
-    def frames(
-        self, rows: Int[ndarray, " n"], *, onto: Float[ndarray, "atoms 3"] | None = None
-    ) -> Float[ndarray, "n atoms 3"]:
-        """Structures (nm, float32) of some frames, superposed by their heavy atoms on ``onto`` or on the first."""
+    def frames(self, rows: Int[ndarray, " n"]) -> Float[ndarray, "n atoms 3"]:
+        """Structures (nm, float32) of some frames, superposed by their heavy atoms on the first."""
         x = self._take(rows)
         if self.flat:
             return np.concatenate([x, np.zeros((*x.shape[:2], 3 - x.shape[2]), np.float32)], axis=2)[..., :3]
@@ -95,7 +93,7 @@ class Measured:
         if not len(x):
             return x
         centred = x - (heavy[:, None] * x).sum(1, keepdims=True) / heavy.sum()
-        return superpose(centred, centred[0] if onto is None else onto, weights=heavy).astype(np.float32)
+        return superpose(centred, centred[0], weights=heavy).astype(np.float32)
 
     def rows(self, rows: Int[ndarray, " n"]) -> Float[ndarray, "quantities n"]:
         """Every degree of freedom of some frames, float32, in the order of ``freedoms``."""

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from molifold.plots.encoding import ALIGN, append
 from molifold.runs.files import plain
 
-#: Arrays begin at multiples of this many bytes, so that a browser can look at them in place.
-ALIGN = 8
 #: What a typed array of a browser can hold; other kinds are cast to the nearest of them.
 DTYPES = {"f": "<f4", "i": "<i4", "u": "<u4", "b": "|u1"}
 
@@ -33,11 +32,7 @@ def pack(tree: Any) -> bytes:
     def place(value: Any) -> Any:
         if isinstance(value, ndarray) and value.dtype.kind in "fiub":
             kept = value.dtype in (np.float64, np.uint8)
-            array = np.ascontiguousarray(value, dtype=value.dtype if kept else DTYPES[value.dtype.kind])
-            data.extend(b"\0" * (-len(data) % ALIGN))
-            found = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": len(data)}
-            data.extend(array.tobytes())
-            return found
+            return append(np.ascontiguousarray(value, dtype=value.dtype if kept else DTYPES[value.dtype.kind]), data)
         if isinstance(value, Mapping):
             return {str(k): place(v) for k, v in value.items()}
         if isinstance(value, list | tuple):
