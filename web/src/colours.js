@@ -5,7 +5,9 @@ const YLGNBU = ["#ffffd9", "#edf8b1", "#c7e9b4", "#7fcdbb", "#41b6c4", "#1d91c0"
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const ORRD = ["#fff7ec", "#fee8c8", "#fdd49e", "#fdbb84", "#fc8d59", "#ef6548", "#d7301f", "#b30000", "#7f0000"];
 const RDBU = ["#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"];
-const STOPS = { free_energy: [...YLGNBU].reverse(), density: YLGNBU, error: ORRD, difference: RDBU, time: VIRIDIS };
+// From a grey that stands out on light and dark ground to red: where a network cannot follow.
+const HURT = ["#9aa5b0", "#d9b59a", "#f08c4e", "#d7301f", "#8f0d12"];
+const STOPS = { free_energy: [...YLGNBU].reverse(), density: YLGNBU, error: ORRD, difference: RDBU, time: VIRIDIS, hurt: HURT };
 
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 const tables = {};

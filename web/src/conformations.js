@@ -4,12 +4,12 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
-import { Choice, Drawn, Panel, download } from "./parts.js";
-import { useAnswer } from "./state.js";
+import { Choice, Drawn, Panel, Ramp, download } from "./parts.js";
+import { keep, kept, useAnswer } from "./state.js";
 import { axisTicks, count, short } from "./ticks.js";
 
 const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"], ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
-const OVERLAID = 200, IMAGES = 60;
+const OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
 export const MAP_HELP = ["Every frame over two columns: as free energy in kT (lines every 2 kT), as density, or coloured by a third column. Reweighted counts frames by their importance weights.",
   "Healthy: the basins of the reference, connected where it is connected.", "Otherwise: select the odd region and read under the map how it differs from the rest, torsion by torsion."];
 
@@ -47,30 +47,31 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const listed = known.ensembles.find((e) => e.name === ensemble);
   const { value: about, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
   const [x, y] = axesOf(about, state);
-  const third = !["free energy", "density"].includes(state.colour) ? state.colour : "";
-  const has = (n) => about?.columns.some((c) => c.name === n);
-  const stepped = has("step");
-  const [columns, broken] = useColumns(source, ensemble, about, [x, y, third, has("log_w") && "log_w", stepped && "step", has("u") && "u"]);
+  const has = (n) => about?.columns.some((c) => c.name === n), third = has(state.colour) ? state.colour : "";
+  const stepped = has("step"), run = ensemble.slice(0, Math.max(0, ensemble.lastIndexOf("/")));
+  const coloured = state.paint.startsWith("column ") ? state.paint.slice(7) : "";
+  const [columns, broken] = useColumns(source, ensemble, about, [x, y, third, coloured, has("log_w") && "log_w", stepped && "step", has("u") && "u"]);
   const [tool, use] = useState("pick");
-  const [view3d, setView] = useState({ by: "element" });
   const [hover, setHover] = useState(null);
   const [shown, setShown] = useState(null);
   const [path, setPath] = useState(null);
   const map = useRef(null), molecule = useRef(null);
   const weights = useMemo(() => (columns.log_w && state.weighted ? weightsOf(columns.log_w) : null), [columns.log_w, state.weighted]);
   const steps = useMemo(() => (columns.step ? [...new Set(columns.step)].sort((a, b) => a - b) : []), [columns.step]);
+  // Frames of one step; where a record speaks of some frames only, those.
   const only = useMemo(() => {
-    if (!steps.length || state.step === null) return null;
-    const rows = [];
-    columns.step.forEach((s, i) => { if (s === state.step) rows.push(i); });
+    const at = steps.length && state.step !== null ? columns.step : null, v = third && columns[third];
+    if (!at && !v?.some(Number.isNaN)) return null;
+    const rows = [], n = (at ?? v).length;
+    for (let i = 0; i < n; i += 1) if ((!at || at[i] === state.step) && !(v && Number.isNaN(v[i]))) rows.push(i);
     return Int32Array.from(rows);
-  }, [columns.step, state.step]);
+  }, [columns.step, state.step, third, columns[third]]);
   const polygon = state.polygons[state.selected]?.x === x && state.polygons[state.selected]?.y === y ? state.polygons[state.selected] : null;
   const xc = about?.columns.find((c) => c.name === x), yc = about?.columns.find((c) => c.name === y);
   const ready = about && columns[x] && columns[y] && (!third || columns[third]);
   const selected = useMemo(() => (ready && polygon ? inside(columns[x], columns[y], polygon.points, { px: xc.period, py: yc.period }, only) : null), [ready, polygon, only, columns[x], columns[y]]);
-  const marks = ready && state.row >= 0 && state.row < columns[x].length ? [{ at: [columns[x][state.row], columns[y][state.row]] }] : [];
-  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (/cluster|state|trajectory/.test(third) ? "cluster" : "column") : state.colour, only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
+  const marks = ready && state.row >= 0 && state.row < columns[x].length ? [{ at: [columns[x][state.row], columns[y][state.row]] }] : shown?.at ? [{ at: shown.at, text: "drawn" }] : [];
+  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
   const structures = async (rows, note) => {
@@ -80,9 +81,18 @@ export function Conformations({ source, state, change, known, ensemble }) {
   };
   useEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
   useEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
+  useEffect(() => { if (run) change({ polygons: { ...kept(run), ...state.polygons } }); }, [run]);
+  const regions = (polygons, name) => { keep(run, polygons); change({ polygons, selected: name }); };
   const select = (points) => {
-    const name = `region ${Object.keys(state.polygons).length + 1}`;
-    change({ polygons: { ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, selected: name });
+    const taken = Object.keys(state.polygons).map((n) => Number(/^region (\d+)$/.exec(n)?.[1] ?? 0)), name = `region ${Math.max(0, ...taken) + 1}`;
+    regions({ ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, name);
+  };
+  const pick = (row, at) => { setPath(null); setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
+  const drawn = async (at) => {
+    if (!(LATENT.test(x) && LATENT.test(y))) { setShown({ note: "No frame is there. Where both axes are latent (z1, z2), the network draws one." }); return; }
+    setShown({ at, note: "The network draws …" });
+    const answer = await source.ask("decode", { name: ensemble, at: { [x]: at[0], [y]: at[1] } });
+    setShown({ x: answer.x, rows: [], at, note: `drawn by the network at ${[...answer.z].map((v, i) => `z${i + 1} ${short(v, 3)}`).join(", ")}; log p(x|z) ${short(answer.log_q[0])}` });
   };
   const along = (stations) => {
     const places = [], [lx, ly] = [xc.period, yc.period];
@@ -105,7 +115,8 @@ export function Conformations({ source, state, change, known, ensemble }) {
   }, [path]);
   const atoms = about?.elements.length ?? 0;
   const image = path?.x ? path.x.subarray(3 * atoms * path.at, 3 * atoms * (path.at + 1)) : null;
-  const colour = view3d.by === "column" && third && shown?.rows && !image ? scaled(shown.rows.map((r) => columns[third]?.[r])) : { by: view3d.by === "column" ? "element" : view3d.by };
+  const perAtom = about?.atom_values ?? [], perFrame = (about?.columns ?? []).filter((c) => ["kept", "energy", "weight"].includes(c.kind) || c.name === third);
+  const rows = image ? [path.rows[path.at]] : shown?.rows ?? [], paint = paintOf(state.paint, perAtom, rows.map((r) => columns[coloured]?.[r]));
   const saveFrames = async (kind) => {
     const rows = selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : [];
     if (!rows.length) return;
@@ -125,20 +136,22 @@ export function Conformations({ source, state, change, known, ensemble }) {
     ${error || broken ? html`<p class="error" role="alert">${error ?? broken}</p>` : null}
     <div class="two">
       <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
-        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onPick: (row) => { setPath(null); change({ row, selected: "" }); }, onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
-          update=${(m) => { m.along = along; m.onSelect = select; m.onPick = (row) => { setPath(null); change({ row, selected: "" }); }; if (data) m.show({ ...data, marks }); }} />
+        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
+          update=${(m) => { m.along = along; m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
         <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
         ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>
           <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}
-        <${Regions} state=${state} change=${change} selected=${selected} />
+        <${Regions} state=${state} change=${change} store=${regions} selected=${selected} />
       <//>
       <${Panel} title="Structures" error=${shown?.error} help=${["The picked frame, or up to 200 frames of the selection, superposed by heavy atoms. Drag turns, wheel zooms.", "Healthy: one tight bundle means that the region is one conformation.", "Otherwise: several bundles mean that other columns would separate them: see the histograms, which are ordered by how much they tell."]}
-        actions=${html`<${Choice} label="colour" value=${view3d.by} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" }, ...(third ? [{ value: "column", label: third }] : [])]} onChange=${(by) => setView({ by })} />`}>
-        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, view3d.by, columns[third]]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, colour); else v.clear(); v.element.dataset.rows = image ? path.rows[path.at] : (shown?.rows ?? []).join(" "); }} />
-        <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span><span class="grow"></span>
+        actions=${html`<${Choice} label="colour" value=${state.paint} onChange=${(v) => change({ paint: v })} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" },
+          ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.name })) }] : []),
+          ...(perFrame.length ? [{ group: "per frame", options: perFrame.map((c) => ({ value: `column ${c.name}`, label: c.label })) }] : [])]} />`}>
+        <${Drawn} className="molecule" deps=${[about, image ?? shown?.x, state.paint, columns[coloured]]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
+        <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span>${paint.high === undefined ? null : html`<${Ramp} ...${paint} />`}<span class="grow"></span>
           ${path ? html`<button onClick=${() => setPath({ ...path, playing: !path.playing })}>${path.playing ? "Pause" : "Play"}</button><button class="quiet" onClick=${() => setPath(null)}>close</button>` : null}
-          ${source.live ? ["pdb", "xtc"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
+          ${source.live ? ["pdb", "xtc", "sdf"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
@@ -148,16 +161,22 @@ export function Conformations({ source, state, change, known, ensemble }) {
 
 const place = (v, c) => (c?.period ? `${((v * 180) / Math.PI).toFixed(1)}°` : `${short(v)} ${c?.unit ?? ""}`);
 
-function scaled(values) {
-  const finite = values.filter(Number.isFinite), low = Math.min(...finite), high = Math.max(...finite);
-  return { by: "frame", values: values.map((v) => (v - low) / (high - low || 1)) };
+/** Colours of structures: by element, by frame, by a column of the frames shown, or by what a record says of atoms. */
+function paintOf(how, perAtom, values) {
+  const atoms = perAtom.find((a) => `atoms ${a.name}` === how);
+  if (!atoms && !how.startsWith("column ")) return { by: how === "frame" ? "frame" : "element" };
+  if (!atoms && GROUPS.test(how)) return { by: "group", values };
+  const finite = [...(atoms?.values ?? values)].filter(Number.isFinite), low = atoms ? Math.min(0, ...finite) : Math.min(...finite), high = Math.max(...finite);
+  if (!(high >= low)) return { by: "element" };
+  const legend = { low: short(low, 3), high: short(high, 3), label: how.slice(atoms ? 6 : 7).split(": ")[0] };
+  return { by: atoms ? "atom" : "frame", values: Array.from(atoms?.values ?? values, (v) => (v - low) / (high - low || 1)), scale: atoms ? "hurt" : "time", ...legend };
 }
 
-function Regions({ state, change, selected }) {
+function Regions({ state, change, store, selected }) {
   const names = Object.keys(state.polygons);
   if (!names.length) return null;
-  const drop = (name) => { const rest = Object.fromEntries(Object.entries(state.polygons).filter(([n]) => n !== name)); change({ polygons: rest, selected: state.selected === name ? "" : state.selected }); };
-  const rename = (name) => { const to = prompt("Name of this region", name); if (to && to !== name) { const { [name]: it, ...rest } = state.polygons; change({ polygons: { ...rest, [to]: it }, selected: to }); } };
+  const drop = (name) => { const rest = Object.fromEntries(Object.entries(state.polygons).filter(([n]) => n !== name)); store(rest, state.selected === name ? "" : state.selected); };
+  const rename = (name) => { const to = prompt("Name of this region", name); if (to && to !== name) { const { [name]: it, ...rest } = state.polygons; store({ ...rest, [to]: it }, to); } };
   const open = (name) => { const p = state.polygons[name]; change({ selected: name === state.selected ? "" : name, x: p.x, y: p.y }); };
   return html`<div class="bar small regions">${names.map((n) => html`<span key=${n} class=${n === state.selected ? "region on" : "region"}>
     <button class="link" onClick=${() => open(n)} onDblClick=${() => rename(n)} title="double click renames">${n}</button>

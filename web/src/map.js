@@ -27,7 +27,7 @@ export class EnsembleMap {
     this.resize();
   }
 
-  /** data: {x, y, xc, yc, weights, values, mode, only, polygons, marks, path}; xc, yc are columns. */
+  /** data: {x, y, xc, yc, weights, values, mode, only, polygons, marks, path, grid}; xc, yc are columns, grid(view, columns, rows, wrap) gives cells of its own. */
   show(data, view = null) {
     const fresh = !this.data || this.data.xc.name !== data.xc.name || this.data.yc.name !== data.yc.name || this.data.about !== data.about;
     this.data = data;
@@ -101,13 +101,17 @@ export class EnsembleMap {
   /** The picture of the frames in view, kept until data or view change. */
   paint() {
     const d = this.data, p = this.plot, v = this.view;
-    const flow = d.mode === "free energy";
+    const flow = d.mode === "free energy", wrap = [v.px && v.x1 - v.x0 > 0.99 * v.px, v.py && v.y1 - v.y0 > 0.99 * v.py];
+    if (d.grid) {
+      const { values, limits, scale } = d.grid(v, COARSE, COARSE, wrap);
+      return { canvas: paintGrid(values, COARSE, COARSE, limits, scale), fine: false };
+    }
     const columns = flow ? COARSE : Math.round(p.width * Math.min(this.ratio, 1)), rows = flow ? COARSE : Math.round(p.height * Math.min(this.ratio, 1));
     let grid = bin(d.x, d.y, v, columns, rows, { weights: d.mode === "column" || d.mode === "cluster" ? null : d.weights, values: d.mode === "column" ? d.values : null, only: d.only });
     if (d.mode === "cluster") return { canvas: this.clusters(columns, rows), fine: false };
     const counted = !d.weights || d.mode === "column";
     if (!flow && counted && grid.sum.reduce((n, c) => n + c, 0) <= FEW) return { points: this.visible() };
-    if (flow) grid = smooth(grid, 1, v.px && v.x1 - v.x0 > 0.99 * v.px, v.py && v.y1 - v.y0 > 0.99 * v.py);
+    if (flow) grid = smooth(grid, 1, ...wrap);
     const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
     const limits = flow ? [0, HIGHEST] : spread(values, !grid.total);
     const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density");
@@ -339,11 +343,13 @@ function spread(values, fromLowest) {
 
 function paintGrid(values, columns, rows, [low, high], scale) {
   const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows), t = table(scale);
+  const quiet = [...bytesOf(css("--fill")), 255]; // a value of infinity: nothing that is certain
   for (let r = 0; r < rows; r += 1) {
     for (let c = 0; c < columns; c += 1) {
       const value = values[r * columns + c];
       if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) continue;
       const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low)))), at = 4 * ((rows - 1 - r) * columns + c);
+      if (value === Infinity) { image.data.set(quiet, at); continue; }
       image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2]; image.data[at + 3] = 255;
     }
   }

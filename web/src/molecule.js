@@ -26,7 +26,7 @@ export class MoleculeView {
 
   /**
    * about: {elements, bonds, flat}; x: Float32Array [conformers, atoms, 3] in nm.
-   * colour: {by: "element" | "frame", values?: per conformer in [0, 1]}
+   * colour: {by: "element" | "frame" | "group" | "atom", values?: per conformer or per atom, in [0, 1] (groups: numbers)}
    */
   show(about, x, colour = { by: "element" }, keepCamera = true) {
     const atoms = about.elements.length, n = x.length / (3 * atoms);
@@ -52,7 +52,7 @@ export class MoleculeView {
     const all = this.model.selectedAtoms({});
     for (const [i, atom] of all.entries()) {
       if (same) { atom.x = 10 * x[3 * i]; atom.y = 10 * x[3 * i + 1]; atom.z = 10 * x[3 * i + 2]; }
-      atom.colour = colourOf(colour, about.elements[i % atoms], Math.floor(i / atoms));
+      atom.colour = colourOf(colour, about.elements[i % atoms], Math.floor(i / atoms), i % atoms);
     }
     const colorfunc = (atom) => atom.colour;
     const many = n > 20;
@@ -73,7 +73,9 @@ export class MoleculeView {
   remove() { this.observer.disconnect(); this.viewer.removeAllModels(); this.viewer.clear(); this.element.replaceChildren(); }
 }
 
-function colourOf(colour, element, frame) {
-  if (colour.by === "frame") return typeof colour.values?.[frame] === "number" ? shade("time", colour.values[frame]) : series(frame);
+function colourOf({ by, values }, element, frame, atom) {
+  if (by === "atom") return Number.isFinite(values[atom]) ? shade("hurt", values[atom]) : "#9aa5b0";
+  if (by === "group") return series(values[frame]);
+  if (by === "frame") return Number.isFinite(values?.[frame]) ? shade("time", values[frame]) : series(frame);
   return CPK[element] ?? "#b36bd4";
 }

@@ -1,6 +1,7 @@
 // Small parts that pages share.
 import { html } from "htm/preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { shade } from "./colours.js";
 import { Curves } from "./curves.js";
 import { svg } from "./picture.js";
 
@@ -70,5 +71,9 @@ export function savePng(image, name, scale = 3) {
   };
   picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standing(image))}`;
 }
+
+/** What colours mean: a scale between two numbers. */
+export const Ramp = ({ scale, low, high, label }) => html`<span class="ramp"><span>${low}</span>
+  <i style=${`background:linear-gradient(90deg,${[0, 0.25, 0.5, 0.75, 1].map((t) => shade(scale, t)).join()})`}></i><span>${high} ${label}</span></span>`;
 
 export const Badge = ({ state }) => html`<span class=${`badge ${state}`}>${state}</span>`;

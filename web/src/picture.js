@@ -42,7 +42,8 @@ function drawPanel(panel, cell, id) {
   const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark));
   const ticksY = !bare && (panel.y.ticks === null || panel.y.ticks.length > 0), ticksX = !bare && (panel.x.ticks === null || panel.x.ticks.length > 0);
   const longest = panel.y.ticks ? Math.max(0, ...panel.y.ticks.map((t) => String(t[1]).length)) : 5;
-  const left = (ticksY ? 14 + 6.2 * Math.min(22, longest) : 8) + (panel.y.label ? 16 : 0), bottom = (ticksX ? 18 : 6) + (panel.x.label ? 16 : 0);
+  const left = (ticksY ? 14 + 6.2 * Math.min(22, longest) : 8) + (panel.y.label ? 16 : 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
+  const bottom = (ticksX ? 7 + 11 * lines : 6) + (panel.x.label ? 16 : 0);
   const bar = panel.marks.find((m) => m.bar);
   const box = { x: cell.x + left, y: cell.y + (panel.title || panel.caption ? GAP.top : 10), id };
   box.width = cell.width - left - GAP.right - (bar ? 58 : 0);
@@ -103,7 +104,7 @@ function axes(panel, x, y, box) {
   if (panel.y.line) out.push(`<path d="M${f(box.x)} ${f(box.y)}V${f(low)}" stroke="var(--line)"/>`);
   for (const [v, text] of ticksOf(x, box.width / 60)) {
     const a = x(v);
-    if (a >= box.x - 1 && a <= box.x + box.width + 1) out.push(`<path d="M${f(a)} ${f(low)}v4" stroke="var(--line)"/><text x="${f(a)}" y="${f(low + 15)}" text-anchor="middle" fill="var(--muted)" font-size="10">${safe(text)}</text>`);
+    if (a >= box.x - 1 && a <= box.x + box.width + 1) out.push(`<path d="M${f(a)} ${f(low)}v4" stroke="var(--line)"/>${String(text).split("\n").map((t, i) => `<text x="${f(a)}" y="${f(low + 15 + 11 * i)}" text-anchor="middle" fill="var(--muted)" font-size="10">${safe(t)}</text>`).join("")}`);
   }
   for (const [v, text] of ticksOf(y, box.height / 34)) {
     const b = y(v);

@@ -1,7 +1,12 @@
 // What is open, as one small object: in the address (deep links), in a widget's trait, or only here.
 import { useEffect, useRef, useState } from "preact/hooks";
 
-export const DEFAULTS = { page: "overview", runs: [], ensemble: "", x: "", y: "", colour: "free energy", weighted: true, polygons: {}, selected: "", row: -1, step: null, theme: "" };
+export const DEFAULTS = { page: "overview", runs: [], ensemble: "", x: "", y: "", colour: "free energy", weighted: true, polygons: {}, selected: "", row: -1, step: null, paint: "element", theme: "" };
+
+/** Regions of a run as the reader named them: this browser keeps them, whatever the address says. */
+const place = (run) => `molifold regions ${run}`;
+export function kept(run) { try { return JSON.parse(localStorage.getItem(place(run))) ?? {}; } catch { return {}; } }
+export function keep(run, regions) { try { localStorage.setItem(place(run), JSON.stringify(regions)); } catch { /* a browser may forbid it */ } }
 
 const fromHash = () => {
   try { return JSON.parse(decodeURIComponent(location.hash.slice(1)) || "{}"); } catch { return {}; }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { bin, divergence, freeEnergy, histogram, inside, nearest, smooth, thin, weightsOf } from "../src/density.js";
+import { bin, contrast, divergence, freeEnergy, histogram, inside, nearest, smooth, thin, weightsOf } from "../src/density.js";
 import { key, unpack } from "../src/source.js";
 import { axisTicks, duration, round, short } from "../src/ticks.js";
 
@@ -60,4 +60,26 @@ test("ticks are round numbers, angles degrees within the circle", () => {
   assert.deepEqual(axisTicks(-Math.PI, Math.PI, { period: 2 * Math.PI }, 4).map((t) => t[1]), ["-180", "-90", "0", "90", "180"]);
   assert.deepEqual(axisTicks(Math.PI / 2, 2.5 * Math.PI, { period: 2 * Math.PI }, 4).map((t) => t[1]), ["90", "180", "-90", "0", "90"]);
   assert.deepEqual([short(0.00001234), short(1234567), short(null), duration(4000)], ["1.23e-5", "1.23e6", "", "67 min"]);
+});
+
+test("a difference is told where it is certain, and noise is not", () => {
+  const n = 40000, x = angles(n), y = angles(n), other = { x: angles(n), y: angles(n) };
+  const same = contrast({ x, y }, other, circle, 30, 30, [true, true]);
+  const told = (c) => c.values.filter((v) => Number.isFinite(v)).length / c.values.length;
+  assert.ok(told(same) < 0.03, `${told(same)} of the cells`);
+  assert.ok(same.distance < 2 * same.noise && same.distance > 0.5 * same.noise);
+  // A fifth of the frames moved into one corner.
+  const moved = Float32Array.from(x, (v, i) => (i % 5 ? v : 2)), up = Float32Array.from(y, (v, i) => (i % 5 ? v : 2));
+  const differs = contrast({ x: moved, y: up }, other, circle, 30, 30, [true, true]);
+  const cell = Math.floor(((2 + Math.PI) / (2 * Math.PI)) * 30);
+  assert.ok(differs.values[cell * 30 + cell] < -1); // more frames: lower free energy
+  assert.ok(told(differs) > 0.5); // and too few everywhere else
+  assert.ok(Math.abs(differs.distance - 0.2) < 0.03);
+});
+
+test("frames in runs count for what they are worth", () => {
+  const n = 20000, run = (length) => Float32Array.from({ length: n }, (_, i) => (i % length ? NaN : (random() - 0.5) * 2 * Math.PI)).map((v, i, all) => all[i - (i % length)]);
+  const a = { x: run(500), y: run(500) }, b = { x: run(500), y: run(500) };
+  const c = contrast(a, b, circle, 10, 10, [true, true]);
+  assert.ok(c.values.filter((v) => Number.isFinite(v)).length < 10); // 40 places each: nothing is certain
 });

@@ -231,6 +231,17 @@ class Run:
         found = (self.path / "checkpoints").glob("step-*")
         return dict(sorted((int(p.name[5:]), p) for p in found if re.fullmatch(r"step-\d+", p.name)))
 
+    def shapes(self, *, step: int | None = None) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights of a checkpoint (default: the last), read without any weight; {} if none."""
+        from safetensors import safe_open
+
+        kept = self.checkpoints
+        path = kept.get(max(kept, default=-1) if step is None else step)
+        if path is None or not (path / "model.safetensors").exists():
+            return {}
+        with safe_open(path / "model.safetensors", framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+
     @property
     def inbox(self) -> tuple[inbox.Request, ...]:
         """Requests that the writer has not taken yet."""

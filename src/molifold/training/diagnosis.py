@@ -49,6 +49,7 @@ class Diagnosis:
         draws: whether the flow's own draws do.
         atoms: [atoms] gain by atom of everything told about the layers; 0 where nothing is.
         frames, scores: indices in the reference of the verifying frames, and the gain of each.
+        sites_atoms, sites_frames: the same gains of every layer that something is told about, by its name.
     """
 
     layers: Expressivity
@@ -60,6 +61,8 @@ class Diagnosis:
     atoms: Float[ndarray, " atoms"]
     frames: ndarray
     scores: ndarray
+    sites_atoms: Mapping[str, Float[ndarray, " atoms"]]
+    sites_frames: Mapping[str, ndarray]
 
     def lines(self) -> list[str]:
         """The whole in plain words, most important first."""
@@ -121,6 +124,13 @@ class Diagnosis:
             order = np.argsort(-self.scores)
             frames = {"name": self.frames[order].astype(str), "gain": self.scores[order]}
             found["where it hurts - frames"] = ("table", frames, GUIDE["where it hurts"])
+        for rows, gains, columns in (
+            ("atoms", self.sites_atoms, np.arange(len(self.atoms))),
+            ("frames", self.sites_frames, self.frames),
+        ):
+            if gains:
+                values = {"values": np.stack(list(gains.values())), "x": columns.astype(str), "y": np.array(list(gains))}
+                found[f"where it hurts by layer - {rows}"] = ("map", values, GUIDE["where it hurts"])
         return found
 
 
@@ -179,6 +189,8 @@ def diagnose(
         )
         step = checkpoint if isinstance(checkpoint, int) else max(run.checkpoints)
         for name, (kind, arrays, text) in found.records().items():
+            if samples is not None and name.endswith(" - frames"):
+                continue  # they count frames of the samples, which the run does not keep
             writer.record(step, name, kind=kind, arrays=arrays, text=text)
     finally:
         writer.close(run.info["state"])
@@ -221,6 +233,7 @@ def diagnose_flow(
     )
     told = [v for v in layers.verdicts if v.kind in ("under-powered", "under-trained")]
     whole = [v for v in told if len(v.scores) == len(index) - len(index) // 2]
+    by_atom = _atoms(told, couplings, reference.molecule.n_atoms)
     latents = _latents(flow, x) if isinstance(flow, Flow) and couplings else None
     return Diagnosis(
         layers=layers,
@@ -229,9 +242,11 @@ def diagnose_flow(
         conditioned=_conditioned(list(couplings.values())),
         samples=None if samples is None else _covered(x, some(reference)[1], reference.molecule),
         draws=_draws(flow, some(reference)[1], reference.molecule, seed=seed),
-        atoms=_atoms(told, couplings, reference.molecule.n_atoms),
+        atoms=sum(by_atom.values(), np.zeros(reference.molecule.n_atoms)),
         frames=index[whole[0].examples] if whole else np.zeros(0, int),
         scores=np.sum([v.scores for v in whole], axis=0) if whole else np.zeros(0),
+        sites_atoms=by_atom,
+        sites_frames={v.site: v.scores for v in whole},
     )
 
 
@@ -322,14 +337,15 @@ def _draws(flow: nn.Module, data: Tensor, molecule: Molecule, *, seed: int) -> C
     return _covered(x[x.isfinite().all(2).all(1)], data, molecule)
 
 
-def _atoms(told: list[Verdict], couplings: Mapping[str, Coupling], n: int) -> Float[ndarray, " atoms"]:
-    gain = np.zeros(n)
+def _atoms(told: list[Verdict], couplings: Mapping[str, Coupling], n: int) -> dict[str, Float[ndarray, " atoms"]]:
+    found = {}
     for verdict in told:
         prefix = max((p for p in couplings if verdict.site.startswith(f"{p}.")), key=len, default=None)
         conditioner = None if prefix is None else couplings[prefix].conditioner
         if isinstance(conditioner, GraphConditioner) and len(verdict.positions) == len(conditioner.nodes):
-            gain[list(conditioner.nodes)] += verdict.positions
-    return gain
+            found[verdict.site] = np.zeros(n)
+            found[verdict.site][list(conditioner.nodes)] = verdict.positions
+    return found
 
 
 def _table(verdicts: tuple[Verdict, ...]) -> dict[str, ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 import time
@@ -15,10 +16,13 @@ import numpy as np
 
 from molifold.data import write
 from molifold.ensemble import Ensemble
+from molifold.runs import Run
 from molifold.workbench.collection import Collection
 from molifold.workbench.headlines import headline
+from molifold.workbench.inside import health, told
 from molifold.workbench.measured import Measured
 from molifold.workbench.packing import join, pack
+from molifold.workbench.pointed import atom_values, frame_values
 from molifold.workbench.recorded import picture_of_record
 from molifold.workbench.statistics import Statistics, statistics_of
 
@@ -27,7 +31,13 @@ KEPT = 4
 #: A page may ask for this many structures or measured frames at once.
 MOST_FRAMES, MOST_ROWS = 1000, 5000
 #: Files that a page can save.
-KINDS = ("pdb", "xtc", "dcd")
+KINDS = ("pdb", "xtc", "dcd", "sdf")
+#: Records that are shown before all others, in this order (beginnings of their names).
+FIRST = ("diagnosis", "expressivity", "what is missing", "latent dependence", "where it hurts", "attention")
+
+
+#: Draws one conformation at a point z [latents] of the latent map of a run in a directory.
+Decode = Callable[[Path, np.ndarray], Ensemble]
 
 
 class Desk:
@@ -35,10 +45,13 @@ class Desk:
 
     Args:
         collection: what can be asked for.
+        decode: draws a structure at a point of the latent map of a run, given its directory and z [latents]; None
+            where no network can be run (this half of the package knows no torch).
     """
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, *, decode: Decode | None = None) -> None:
         self.collection = collection
+        self._decode = decode
         self._measured: OrderedDict[str, Measured] = OrderedDict()
         # Measuring takes a while and pages ask for several columns at once; the first one's work serves all.
         self._lock, self._thinking = threading.Lock(), threading.Lock()
@@ -47,6 +60,7 @@ class Desk:
             "items": self.items, "run": self.run, "tail": self.tail, "record": self.record,
             "ensemble": self.ensemble, "column": self.column, "frames": self.frames, "rows": self.rows,
             "request": self.request, "statistics": self.statistics, "statistic": self.statistic, "file": self.file,
+            "inside": self.inside, "health": self.health, "decode": self.decode,
         }  # fmt: skip
 
     def answer(self, question: str, arguments: Mapping[str, Any]) -> bytes:
@@ -80,7 +94,7 @@ class Desk:
         info = {k: v for k, v in run.info.items() if k != "molecule"}
         records = [
             {"name": record, "steps": list(steps), **run.about(record)}
-            for record, steps in run.records.items()
+            for record, steps in sorted(run.records.items(), key=lambda item: _place(item[0]))
             if steps
         ]
         return pack({
@@ -105,19 +119,43 @@ class Desk:
         run = self.collection.run(name)
         return join(*picture_of_record(run, record, step=step).encode())
 
-    def ensemble(self, name: str) -> bytes:
-        """What an ensemble is: its molecule and the columns that can be asked for."""
-        return self.about(name, self.measured(name))
+    def inside(self, name: str) -> bytes:
+        """The modules of a run's network with shapes, health and verdicts; which tables have a history."""
+        return pack(told(self.collection.run(name)))
 
-    @staticmethod
-    def about(name: str, m: Measured) -> bytes:
-        """The answer to ``ensemble`` for frames that are measured already."""
+    def health(self, name: str, *, record: str = "") -> bytes:
+        """Layers over steps in every table of a run, or in one, as a picture."""
+        return join(*health(self.collection.run(name), record=record).encode())
+
+    def decode(self, name: str, *, at: Mapping[str, float]) -> bytes:
+        """A structure that the network of the ensemble's run draws at a place of its latent map.
+
+        ``at`` holds two latent columns, z1 and z2, say; further latents are those of the frame nearest to that place.
+        """
+        if self._decode is None:
+            raise ValueError("decode: this view cannot run a network; open the run with: molifold watch")
+        m, path = self.measured(name), self._run_of(name)
+        latents = sorted((c for c in m.known if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
+        if path is None or not set(at) <= set(latents):
+            raise ValueError(f"at: got {', '.join(at)} of {name!r}, expected latent columns (z1, z2, ...) of a run's map")
+        places = np.stack([m.column(c) for c in latents], axis=1).astype(float)
+        near = np.nansum([(places[:, latents.index(c)] - v) ** 2 for c, v in at.items()], axis=0).argmin()
+        z = np.array([at.get(c, places[near, i]) for i, c in enumerate(latents)])
+        drawn = self._decode(path, z)
+        both = Ensemble(drawn.molecule, np.concatenate([m.frames(near[None]), np.asarray(drawn.x)[:1]]))
+        return pack({"x": Measured(both).frames(np.arange(2))[1:], "z": z, "log_q": np.asarray(drawn.log_q)[:1]})
+
+    def ensemble(self, name: str) -> bytes:
+        """What an ensemble is: its molecule, the columns that can be asked for, and what records say of its atoms."""
+        m, path = self.measured(name), self._run_of(name)
+        atoms = {} if path is None else atom_values(Run.open(path))
         molecule = m.ensemble.molecule
         residues = [f"{a}{b}" for a, b in zip(molecule.residue_names, molecule.residue_ids, strict=True)]
         return pack({
             "name": name, "frames": len(m.ensemble), "columns": [asdict(c) for c in m.known.values()],
             "elements": list(molecule.elements), "bonds": np.array(molecule.bonds, dtype=np.int32).reshape(-1, 2),
             "atoms": list(molecule.atom_names), "residues": residues, "molecule": molecule.name, "flat": m.flat,
+            "atom_values": [{"name": n, "values": v} for n, v in atoms.items() if len(v) == molecule.n_atoms],
         })  # fmt: skip
 
     def column(self, name: str, *, column: str) -> bytes:
@@ -156,7 +194,7 @@ class Desk:
         return join(*known[key].picture.encode())
 
     def file(self, name: str, *, rows: list[int], kind: str) -> bytes:
-        """Some frames as a file of another program (pdb, xtc, dcd)."""
+        """Some frames as a file of another program (pdb, xtc, dcd, sdf)."""
         m = self.measured(name)
         if kind not in KINDS:
             raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(KINDS)}")
@@ -176,8 +214,9 @@ class Desk:
     def measured(self, name: str) -> Measured:
         """An ensemble's columns and structures, as far as it has grown by now."""
         with self._lock:
-            now = self.collection.ensemble(name)
-            if name in self._measured and self._measured[name].ensemble.molecule == now.molecule:
+            now = self.opened(name)
+            before = self._measured.get(name)
+            if before and before.ensemble.molecule == now.molecule and before.ensemble.columns.keys() == now.columns.keys():
                 self._measured[name].follow(now)
             else:
                 self._measured[name] = Measured(now)
@@ -185,6 +224,24 @@ class Desk:
             while len(self._measured) > KEPT:
                 self._measured.popitem(last=False)
             return self._measured[name]
+
+
+    def opened(self, name: str) -> Ensemble:
+        """An ensemble as it is now, with columns of what records say of its frames."""
+        found, path = self.collection.ensemble(name), self._run_of(name)
+        if path is None or name.rpartition("/")[2] != "reference":
+            return found
+        return found.assign(**frame_values(Run.open(path), frames=len(found)))
+
+    def _run_of(self, name: str) -> Path | None:
+        """Directory of the run that an ensemble belongs to."""
+        return self.collection.runs().get(name.rpartition("/")[0])
+
+
+def _place(record: str) -> tuple[int, str]:
+    """Verdicts come before what they are made of."""
+    first = next((i for i, name in enumerate(FIRST) if record.startswith(name)), len(FIRST))
+    return first, record
 
 
 def _some(rows: list[int], most: int) -> np.ndarray:

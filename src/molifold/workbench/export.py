@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from molifold.ensemble import Ensemble
 from molifold.workbench.collection import Collection
 from molifold.workbench.desk import Desk
 from molifold.workbench.measured import Measured
@@ -77,9 +76,11 @@ def export_view(
         keep("tail", name=run["name"])
         for record in unpack(keep("run", name=run["name"]))["records"]:
             keep("record", name=run["name"], record=record["name"], step=record["steps"][-1])
+        if unpack(keep("inside", name=run["name"]))["histories"]:
+            keep("health", name=run["name"])
     for found in items["ensembles"]:
         if found.get("frames"):
-            found["frames"] = _ensemble(collection.ensemble(found["name"]), found["name"], blocks, frames)
+            found["frames"] = _ensemble(desk, found["name"], blocks, frames)
     filled = [e["name"] for e in items["ensembles"] if e.get("frames")]
     for run in [r["name"] for r in items["runs"]] or [""]:
         own = [name for name in filled if not run or name.startswith(f"{run}/")]
@@ -101,13 +102,14 @@ def key(question: str, arguments: Mapping[str, Any]) -> str:
     return f"{question} {json.dumps(dict(sorted(arguments.items())), separators=(',', ':'), ensure_ascii=False)}"
 
 
-def _ensemble(ensemble: Ensemble, name: str, blocks: dict[str, bytes], frames: int) -> int:
+def _ensemble(desk: Desk, name: str, blocks: dict[str, bytes], frames: int) -> int:
+    ensemble = desk.opened(name)
     size = max(1, min(frames, len(ensemble), BYTES // (12 * ensemble.molecule.n_atoms)))
     rows = np.linspace(0, len(ensemble) - 1, size).astype(np.int64)
     m = Measured(ensemble[rows])
     everything = np.arange(size)
     kept = [c for c in m.known.values() if c.kind in KINDS]
-    about = unpack(Desk.about(name, m))
+    about = {**unpack(desk.ensemble(name)), "frames": size}
     about["columns"] = [c for c in about["columns"] if c["kind"] in KINDS or not m.flat]
     blocks[key("ensemble", {"name": name})] = pack({**about, "whole": len(ensemble)})
     for column in kept:

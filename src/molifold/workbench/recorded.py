@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy import ndarray
 
@@ -9,9 +11,15 @@ from molifold.plots.marks import Bars, Heatmap, Line, Steps, Table, Text
 from molifold.plots.picture import Axis, Panel, Picture
 from molifold.plots.style import series
 from molifold.runs import Run
+from molifold.workbench import verdicts
+from molifold.workbench.attention import attention, weights_of
 
 #: Rows of a table that are drawn.
 MOST_ROWS = 200
+#: Records with a drawing of their own.
+NAMED: Mapping[str, Callable[[dict[str, ndarray]], Picture]] = {
+    "expressivity": verdicts.expressivity, "what is missing": verdicts.missing,
+}  # fmt: skip
 
 
 def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Picture:
@@ -22,6 +30,10 @@ def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Pictur
         ValueError: if the record is of a kind that this version does not know.
     """
     kind, arrays = run.record(name, step=step)
+    if name in NAMED:
+        return NAMED[name](arrays)
+    if name.startswith("attention") and run.molecule is not None:
+        return attention(weights_of(arrays), run.molecule)
     makers = {
         "scalar": _text, "text": _text, "histogram": _histogram, "map": _map, "table": _table, "series": _series,
     }  # fmt: skip
