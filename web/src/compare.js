@@ -30,7 +30,7 @@ export function Compare({ source, state, change, known, ensemble }) {
       <${Choice} label="show" value=${state.colour} options=${["free energy", "density"]} onChange=${(v) => change({ colour: v })} />
       <label class="choice"><input type="checkbox" checked=${state.weighted} onChange=${(e) => change({ weighted: e.target.checked })} /><span>reweighted</span></label>
       <span class="grow"></span>${side.length < 4 && names.some((n) => !side.includes(n)) ? html`<button onClick=${() => put(side.length, names.find((n) => !side.includes(n)))}>add another</button>` : null}</div>
-    <div class="grid big">${side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, view, maps, follow, select, take, put: (n) => put(i, n), many: side.length > 1 }} />`)}
+    <div class="grid">${side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, view, maps, follow, select, take, put: (n) => put(i, n), many: side.length > 1 }} />`)}
       ${got[side[0]] && side.slice(1).filter((n) => got[n]).map((n) => html`<${Difference} key=${`${side[0]} - ${n}`} ...${{ a: got[side[0]], b: got[n], state, view, maps, follow, select }} />`)}</div></div>`;
 }
 
@@ -70,10 +70,9 @@ function Difference({ a, b, state, view, maps, follow, select }) {
     queueMicrotask(() => tell({ ...made, high }));
     return { values: made.values, limits: [-high, high], scale: "difference" };
   } }), [a, b, density]);
-  const same = a.xc.name === b.xc.name && a.yc.name === b.yc.name;
   return html`<${Panel} title=${`${last(a.about)} minus ${last(b.about)}`} help=${DIFFERENCE_HELP}>
     <${Drawn} className="mapbox" deps=${[data, state.theme]} make=${(el) => shared(el, maps.current, name)}
-      update=${(m) => { m.map.onView = (v) => follow(name, v); m.map.onSelect = select; if (same) m.show(data, view && view.px === a.xc.period && view.py === a.yc.period ? { ...view } : null); }} />
+      update=${(m) => { m.map.onView = (v) => follow(name, v); m.map.onSelect = select; if (a.xc.name === b.xc.name && a.yc.name === b.yc.name) m.show(data, view && view.px === a.xc.period && view.py === a.yc.period ? { ...view } : null); }} />
     ${found ? html`<div class="bar small"><${Ramp} scale="difference" low=${`−${short(found.high, 2)}`} high=${short(found.high, 2)} label=${density ? "of the highest density" : "kT"} /><span class="swatch"></span><span>within the noise</span>
       <span class="grow"></span><span>total variation <b>${found.distance.toFixed(3)}</b>, of noise alone ${found.noise.toFixed(3)}</span></div>` : null}<//>`;
 }
@@ -82,16 +81,10 @@ const last = (name) => name.split("/").at(-1);
 
 /** A map that the others of the page can move; Shift draws a lasso. */
 function shared(element, maps, name) {
-  const map = new EnsembleMap(element, {});
-  const shift = (e) => e.key === "Shift" && map.use(e.type === "keydown" ? "lasso" : "pick");
+  const map = new EnsembleMap(element, {}), shift = (e) => e.key === "Shift" && map.use(e.type === "keydown" ? "lasso" : "pick");
+  const remove = () => { removeEventListener("keydown", shift); removeEventListener("keyup", shift); maps.delete(name); map.remove(); };
   maps.set(name, map);
   addEventListener("keydown", shift);
   addEventListener("keyup", shift);
-  const remove = () => {
-    removeEventListener("keydown", shift);
-    removeEventListener("keyup", shift);
-    maps.delete(name);
-    map.remove();
-  };
   return { show: (...a) => map.show(...a), map, remove };
 }

@@ -60,7 +60,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const steps = useMemo(() => (columns.step ? [...new Set(columns.step)].sort((a, b) => a - b) : []), [columns.step]);
   // Frames of one step; where a record speaks of some frames only, those.
   const only = useMemo(() => {
-    const at = steps.length && state.step !== null ? columns.step : null, v = third && columns[third];
+    const at = steps.length && state.step !== null ? columns.step : null, v = third ? columns[third] : null;
     if (!at && !v?.some(Number.isNaN)) return null;
     const rows = [], n = (at ?? v).length;
     for (let i = 0; i < n; i += 1) if ((!at || at[i] === state.step) && !(v && Number.isNaN(v[i]))) rows.push(i);
@@ -146,7 +146,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
       <//>
       <${Panel} title="Structures" error=${shown?.error} help=${["The picked frame, or up to 200 frames of the selection, superposed by heavy atoms. Drag turns, wheel zooms.", "Healthy: one tight bundle means that the region is one conformation.", "Otherwise: several bundles mean that other columns would separate them: see the histograms, which are ordered by how much they tell."]}
         actions=${html`<${Choice} label="colour" value=${state.paint} onChange=${(v) => change({ paint: v })} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" },
-          ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.name })) }] : []),
+          ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.label })) }] : []),
           ...(perFrame.length ? [{ group: "per frame", options: perFrame.map((c) => ({ value: `column ${c.name}`, label: c.label })) }] : [])]} />`}>
         <${Drawn} className="molecule" deps=${[about, image ?? shown?.x, state.paint, columns[coloured]]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
         <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span>${paint.high === undefined ? null : html`<${Ramp} ...${paint} />`}<span class="grow"></span>
@@ -168,7 +168,7 @@ function paintOf(how, perAtom, values) {
   if (!atoms && GROUPS.test(how)) return { by: "group", values };
   const finite = [...(atoms?.values ?? values)].filter(Number.isFinite), low = atoms ? Math.min(0, ...finite) : Math.min(...finite), high = Math.max(...finite);
   if (!(high >= low)) return { by: "element" };
-  const legend = { low: short(low, 3), high: short(high, 3), label: how.slice(atoms ? 6 : 7).split(": ")[0] };
+  const legend = { low: short(low, 3), high: short(high, 3), label: atoms?.label.split(": ")[0] ?? how.slice(7).split(": ")[0] };
   return { by: atoms ? "atom" : "frame", values: Array.from(atoms?.values ?? values, (v) => (v - low) / (high - low || 1)), scale: atoms ? "hurt" : "time", ...legend };
 }
 

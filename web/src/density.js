@@ -71,44 +71,35 @@ export function freeEnergy(grid) {
 }
 
 /**
- * Shares of the cells of a smoothed grid and their standard errors. The errors come from blocks of frames in order, so
- * that frames which remember each other, or a few heavy weights, count for what they are worth.
+ * Shares of the cells of a smoothed grid and their standard errors: the spread of the sums of blocks of frames in order
+ * around what blocks of their weight should hold. So frames that remember each other count for what they are worth.
  */
-export function shares({ x, y, weights }, view, columns, rows, [wrapX, wrapY] = [], blocks = 20) {
-  const cells = columns * rows, sum = new Float64Array(cells), squares = new Float64Array(cells), products = new Float64Array(cells);
+export function shares({ x, y, weights }, view, columns, rows, wrap = [], blocks = 20) {
+  const [sum, squares, products] = [0, 1, 2].map(() => new Float64Array(columns * rows));
   let whole = 0, wholeSquares = 0;
   for (let k = 0; k < blocks; k += 1) {
-    const [from, to] = [k, k + 1].map((i) => Math.floor((i * x.length) / blocks)), w = weights?.subarray(from, to);
-    const part = smooth(bin(x.subarray(from, to), y.subarray(from, to), view, columns, rows, { weights: w }), 1, wrapX, wrapY).sum;
-    const total = w ? w.reduce((a, b) => a + b, 0) : to - from;
-    whole += total;
-    wholeSquares += total * total;
-    for (let i = 0; i < cells; i += 1) { sum[i] += part[i]; squares[i] += part[i] * part[i]; products[i] += part[i] * total; }
+    const [from, to] = [k, k + 1].map((i) => Math.floor((i * x.length) / blocks)), w = weights?.subarray(from, to), total = w ? w.reduce((a, b) => a + b, 0) : to - from;
+    const part = smooth(bin(x.subarray(from, to), y.subarray(from, to), view, columns, rows, { weights: w }), 1, ...wrap).sum;
+    whole += total; wholeSquares += total * total;
+    for (let i = 0; i < sum.length; i += 1) { sum[i] += part[i]; squares[i] += part[i] * part[i]; products[i] += part[i] * total; }
   }
-  const share = sum.map((s) => s / whole);
-  // The spread of block sums around what blocks of their weight should hold (a ratio estimator).
-  const error = share.map((p, i) => Math.sqrt(((blocks / (blocks - 1)) * Math.max(0, squares[i] - 2 * p * products[i] + p * p * wholeSquares)) / (whole * whole)));
-  return { share, error };
+  const share = sum.map((s) => s / whole), spread = share.map((p, i) => squares[i] - 2 * p * products[i] + p * p * wholeSquares);
+  return { share, error: spread.map((v) => Math.sqrt((blocks / (blocks - 1)) * Math.max(0, v)) / whole) };
 }
 
-const CERTAIN = 3;
-
 /**
- * Where two ensembles differ: [cells] of F_a - F_b in kT (or, with `density`, of the difference of densities over the
- * largest); NaN where neither has frames, Infinity where the difference is below 3 standard errors. `distance` is the
- * total variation between them, `noise` what their errors alone would give.
+ * Where two ensembles differ, [cells]: F_a - F_b in kT, or with `density` the difference of densities over the largest;
+ * NaN where neither has frames, Infinity below 3 standard errors. `distance`: their total variation; `noise`: that of errors alone.
  */
 export function contrast(a, b, view, columns, rows, wrap, density = false) {
-  const p = shares(a, view, columns, rows, wrap), q = shares(b, view, columns, rows, wrap);
-  const top = Math.max(...p.share, ...q.share);
+  const p = shares(a, view, columns, rows, wrap), q = shares(b, view, columns, rows, wrap), top = p.share.reduce((m, v, i) => Math.max(m, v, q.share[i]), 0);
   let distance = 0, noise = 0;
   const values = Float32Array.from(p.share, (s, i) => {
     const t = q.share[i], error = Math.hypot(p.error[i], q.error[i]);
     distance += Math.abs(s - t) / 2;
     noise += error / Math.sqrt(2 * Math.PI); // half the mean of |x|, x normal
     if (!(s > 0 || t > 0)) return NaN;
-    if (!(Math.abs(s - t) > CERTAIN * error)) return Infinity;
-    return density ? (s - t) / top : Math.max(-20, Math.min(20, Math.log(t / s)));
+    return !(Math.abs(s - t) > 3 * error) ? Infinity : density ? (s - t) / top : Math.max(-20, Math.min(20, Math.log(t / s)));
   });
   return { values, distance, noise };
 }

@@ -5,28 +5,23 @@ import { Badge, Panel, Picture } from "./parts.js";
 import { useAnswer, useTail } from "./state.js";
 import { count, short } from "./ticks.js";
 
-const MODULES_HELP = ["Every module of the network with the shapes of its tensors, the size of its gradient (root mean square) and the median size of an update over its tensor, as recorded last; and what molifold diagnose says of the layer.",
-  "Healthy: gradients within two or three powers of ten of each other, updates near 1e-3 at the full learning rate, no verdict but sound.",
-  "Otherwise: under-powered layers need new units or the source that is named; under-trained ones more steps. \u201cwhere\u201d colours the atoms, and the frames on the map, at which that layer fails."];
-const HEALTH_HELP = ["Layers from first to last (rows) over the steps of the training: the median over the tensors of each group, by powers of ten where values span more than a factor of 30.",
-  "Healthy: even colours that change slowly.", "Otherwise: a row that stays dark gets no signal; one that flares up dominates the clipping; a column that changes everywhere is an event: see Training."];
-
 export function Network({ source, run, change, known }) {
   const about = useAnswer(source, "run", { name: run }, { every: 5000, skip: !run });
   const tail = useTail(source, run, 2000);
   const inside = useAnswer(source, "inside", { name: run }, { every: 10000, skip: !run });
+  const has = Boolean(inside.value?.histories.length), health = useAnswer(source, "health", { name: run }, { every: 10000, skip: !has });
   const failed = [...new Map((tail.news ?? []).filter((e) => e.kind === "probe_failed").map((e) => [e.probe, e])).values()];
   const records = about.value?.records ?? [], modules = inside.value?.modules ?? [];
   if (!run) return html`<p class="empty">No run yet.</p>`;
-  const where = (site) => change({ page: "conformations", ensemble: `${run}/reference`, x: "", y: "", row: -1, selected: "", colour: `where it hurts: ${site}`, paint: `atoms where it hurts: ${site}` });
+  const where = (site) => change({ page: "conformations", ensemble: `${run}/reference`, x: "", y: "", row: site.worst, selected: "", colour: `where it hurts: ${site.name}`, paint: `atoms where it hurts: ${site.name}` });
   return html`<div class="page">${about.error ?? inside.error ? html`<p class="error" role="alert">${about.error ?? inside.error}</p>` : null}
     ${failed.map((e) => html`<${Panel} key=${e.probe} title=${`Probe ${e.probe} failed at step ${count(e.step)}`} error=${e.message} wide><details><summary>traceback</summary><pre>${e.traceback}</pre></details><//>`)}
-    ${modules.length ? html`<${Modules} modules=${modules} where=${known.ensembles.some((e) => e.name === `${run}/reference`) && where} />` : null}
-    ${inside.value?.histories.length ? html`<${Health} source=${source} run=${run} />` : null}
+    ${modules.length ? html`<${Modules} modules=${modules} help=${inside.value.help.modules} where=${known.ensembles.some((e) => e.name === `${run}/reference`) && where} />` : null}
+    ${has ? html`<${Panel} title="Health of the layers" help=${inside.value.help.health} error=${health.error} wide>${health.value ? html`<${Picture} picture=${health.value} name=${`${run} health`} />` : null}<//>` : null}
     ${records.length ? html`<div class="grid big">${records.map((r) => html`<${Record} key=${r.name} source=${source} run=${run} record=${r} steps=${tail.records?.[r.name] ?? r.steps} />`)}</div>` : html`<p class="empty">No records yet. Probes write them while a run trains; <code>molifold diagnose ${run}</code> adds its verdict afterwards.</p>`}</div>`;
 }
 
-function Modules({ modules, where }) {
+function Modules({ modules, help, where }) {
   // Small networks are open at once; of large ones, what has a verdict.
   const told = (m) => m.site.verdict && m.site.verdict !== "sound";
   const [open, set] = useState(() => new Set(modules.filter((m) => modules.length <= 24 || m.depth < 1 || told(m)).map((m) => m.path)));
@@ -37,28 +32,22 @@ function Modules({ modules, where }) {
     if (!m.leaf && !open.has(m.path)) hidden.push(m.path);
     return true;
   });
-  return html`<${Panel} title="Modules" help=${MODULES_HELP} wide actions=${html`<button class="quiet" onClick=${() => set(new Set(modules.map((m) => m.path)))}>open all</button><button class="quiet" onClick=${() => set(new Set())}>close all</button>`}>
+  return html`<${Panel} title="Modules" help=${help} wide actions=${html`<button class="quiet" onClick=${() => set(new Set(modules.map((m) => m.path)))}>open all</button><button class="quiet" onClick=${() => set(new Set())}>close all</button>`}>
     <div class="modules"><table><thead><tr><th>module</th><th class="number">parameters</th><th>tensors</th><th class="number">gradient</th><th class="number">update / size</th><th>verdict</th><th>misses</th><th class="number">gain / nats</th><th></th></tr></thead><tbody>
     ${shown.map((m) => html`<tr key=${m.path}><td style=${`padding-left:${14 * m.depth}px`} title=${m.path}>${m.leaf ? html`<button class="fold" disabled>·</button>` : html`<button class="fold" aria-expanded=${open.has(m.path)} aria-label=${m.path} onClick=${() => fold(m.path)}>${open.has(m.path) ? "▾" : "▸"}</button>`}${m.label}</td>
       <td class="number">${m.parameters ? count(m.parameters) : ""}</td><td class="long">${m.shapes}</td><td class="number">${number(m.gradient)}</td><td class="number">${number(m.update)}</td>
-      <td>${m.site.verdict ? html`<${Badge} state=${m.site.verdict} />` : null}</td><td>${m.site.missing}</td><td class="number">${number(m.site.gain) && `${short(m.site.gain, 3)} ± ${short(m.site.error, 1)}`}</td>
-      <td>${told(m) && m.leaf && where ? html`<button class="link" onClick=${() => where(m.site.name)}>where</button>` : null}</td></tr>`)}</tbody></table></div><//>`;
+      <td>${m.site.verdict ? html`<${Badge} state=${m.site.verdict} />` : null}</td><td>${m.leaf ? m.site.missing : ""}</td><td class="number">${m.leaf && number(m.site.gain) && `${short(m.site.gain, 3)} ± ${short(m.site.error, 1)}`}</td>
+      <td>${told(m) && m.leaf && where ? html`<button class="link" onClick=${() => where(m.site)}>where</button>` : null}</td></tr>`)}</tbody></table></div><//>`;
 }
 
 const number = (v) => (Number.isFinite(v) ? short(v, 2) : "");
-
-function Health({ source, run }) {
-  const picture = useAnswer(source, "health", { name: run }, { every: 10000 });
-  return html`<${Panel} title="Health of the layers" help=${HEALTH_HELP} error=${picture.error} wide>
-    ${picture.value ? html`<${Picture} picture=${picture.value} name=${`${run} health`} />` : html`<p class="empty">Loading …</p>`}<//>`;
-}
 
 function Record({ source, run, record, steps }) {
   const [at, set] = useState(null);
   const step = at === null ? steps.at(-1) : steps[Math.min(at, steps.length - 1)];
   const picture = useAnswer(source, "record", { name: run, record: record.name, step });
   const words = picture.value?.panels.length === 1 && picture.value.panels[0].marks[0]?.mark === "text" ? picture.value.panels[0].marks[0].text : null;
-  return html`<${Panel} title=${record.name} help=${record.text} error=${picture.error} wide=${words !== null || picture.value?.size[0] > 9}>
+  return html`<${Panel} title=${record.name} help=${record.text} error=${picture.error} wide=${words !== null || picture.value?.size[0] > 8.5}>
     ${words !== null ? html`<p class="words">${words}</p>` : picture.value ? html`<${Picture} picture=${picture.value} name=${`${record.name} ${step}`} />` : html`<p class="empty">Loading …</p>`}
     ${steps.length > 1 && source.live ? html`<label class="choice steps"><span>step ${step}</span><input type="range" min="0" max=${steps.length - 1} value=${at ?? steps.length - 1} aria-label="step" onInput=${(e) => set(Number(e.target.value) === steps.length - 1 ? null : Number(e.target.value))} /></label>` : null}<//>`;
 }

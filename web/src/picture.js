@@ -42,10 +42,10 @@ function drawPanel(panel, cell, id) {
   const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark));
   const ticksY = !bare && (panel.y.ticks === null || panel.y.ticks.length > 0), ticksX = !bare && (panel.x.ticks === null || panel.x.ticks.length > 0);
   const longest = panel.y.ticks ? Math.max(0, ...panel.y.ticks.map((t) => String(t[1]).length)) : 5;
-  const left = (ticksY ? 14 + 6.2 * Math.min(22, longest) : 8) + (panel.y.label ? 16 : 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
+  const left = (ticksY ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
   const bottom = (ticksX ? 7 + 11 * lines : 6) + (panel.x.label ? 16 : 0);
   const bar = panel.marks.find((m) => m.bar);
-  const box = { x: cell.x + left, y: cell.y + (panel.title || panel.caption ? GAP.top : 10), id };
+  const box = { x: cell.x + left, y: cell.y + (panel.title || panel.caption ? GAP.top : 10), id, coloured: panel.marks.some((m) => m.colormap && m.values) };
   box.width = cell.width - left - GAP.right - (bar ? 58 : 0);
   box.height = cell.y + cell.height - box.y - bottom;
   if (panel.equal) { const side = Math.min(box.width, box.height); box.x += (box.width - side) / 2; box.width = box.height = side; }
@@ -205,8 +205,8 @@ const MARKS = {
   },
   text: (m, x, y, box) => {
     const a = m.inside === "data" ? x(m.x) : box.x + m.x * box.width, b = m.inside === "data" ? y(m.y) : box.y + (1 - m.y) * box.height;
-    const anchor = { left: "start", center: "middle", right: "end" }[m.across], drop = { top: 1, center: 0.35, bottom: 0 }[m.up] * m.size * 1.25;
-    return String(m.text).split("\n").map((line, i) => `<text x="${f(a)}" y="${f(b + drop + i * m.size * 1.6)}" text-anchor="${anchor}" fill="${colour(m.colour)}" font-size="${m.size * 1.25}"${m.bold ? ' font-weight="600"' : ""}>${safe(line)}</text>`).join("");
+    const fill = (box.coloured && { ink: "#1c2733", paper: "#fff" }[m.colour]) || colour(m.colour), anchor = { left: "start", center: "middle", right: "end" }[m.across], drop = { top: 1, center: 0.35, bottom: 0 }[m.up] * m.size * 1.25;
+    return String(m.text).split("\n").map((line, i) => `<text x="${f(a)}" y="${f(b + drop + i * m.size * 1.6)}" text-anchor="${anchor}" fill="${fill}" font-size="${m.size * 1.25}"${m.bold ? ' font-weight="600"' : ""}>${safe(line)}</text>`).join("");
   },
   table: (m, x, y, box) => {
     const at = cuts(box.width, m.widths), step = box.height / (m.rows.length + 1), size = Math.min(11, step * 0.62);

@@ -56,11 +56,12 @@ function CurveGroup({ group, tails, options, range, onRange }) {
 }
 
 function Ask({ source, run, state }) {
-  const [said, set] = useState("");
-  const ask = async (kind) => {
+  const [said, set] = useState(""), [frames, count] = useState(1000);
+  const ask = async (kind, more = {}) => {
     if (kind === "stop" && !confirm("Stop the training? It keeps a checkpoint and can be resumed.")) return;
-    try { await source.ask("request", { name: run, kind }); set(`asked: ${kind}; the training answers within a second or two`); } catch (error) { set(error.message); }
+    try { await source.ask("request", { name: run, kind, ...more }); set(`asked: ${kind}; the training answers within a second or two`); } catch (error) { set(error.message); }
   };
-  return html`<${Panel} title="Ask the training" help="Requests go through files in the run's inbox, so they reach a training on any machine that shares the folder." wide>
-    <div class="bar">${ASK.filter(([k]) => (k === "pause" ? state === "running" : k === "resume" ? state === "paused" : true)).map(([kind, label]) => html`<button key=${kind} onClick=${() => ask(kind)}>${label}</button>`)}<span role="status">${said}</span></div><//>`;
+  return html`<${Panel} title="Ask the training" help="Requests go through files in the run's inbox, so they reach a training on any machine that shares the folder. Evaluate draws so many conformations at once; their figures join the curves, their frames the ensemble history." wide>
+    <div class="bar">${ASK.filter(([k]) => (k === "pause" ? state === "running" : k === "resume" ? state === "paused" : true)).map(([kind, label]) => html`<button key=${kind} onClick=${() => ask(kind)}>${label}</button>`)}
+      <span class="choice"><button title="draw now: effective sample size, distance to the reference, and the draws on the map" onClick=${() => ask("evaluate", { frames })}>Evaluate</button><input type="number" min="100" max="100000" step="100" value=${frames} aria-label="draws to evaluate with" onInput=${(e) => count(Math.max(1, Number(e.target.value)))} /><span>draws</span></span><span role="status">${said}</span></div><//>`;
 }

@@ -37,8 +37,9 @@ def check_writable(path: str | Path) -> Path:
 def write(ensemble: Ensemble, path: str | Path) -> Path:
     """Write a trajectory in the format that the extension names: xtc, dcd, trr, nc, h5, pdb, cif, gro, xyz, sdf ...
 
-    An SDF file carries one record per frame, with bond orders that RDKit finds from bonds and charges. Only coordinates and, if the ensemble has a column ``time`` (ps), times are written: no such format carries
-    densities or weights, so keep the ensemble's store beside it. An existing file is replaced.
+    An SDF file carries one record per frame, with bond orders that RDKit finds from bonds and charges. Only
+    coordinates and, if the ensemble has a column ``time`` (ps), times are written: no such format carries densities or
+    weights, so keep the ensemble's store beside it. An existing file is replaced.
 
     Raises:
         ValueError: if the extension is unknown, a frame is not finite, the particles are not in three dimensions, or

@@ -13,12 +13,12 @@ from typing import Any
 from molifold.runs.files import read_json, write_json
 
 #: What a viewer may ask for.
-KINDS = ("pause", "resume", "checkpoint", "stop", "probe")
+KINDS = ("pause", "resume", "checkpoint", "stop", "probe", "evaluate")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One wish of a viewer: ``kind`` is one of pause, resume, checkpoint, stop, probe; ``time`` in Unix seconds."""
+    """One wish of a viewer: ``kind`` is one of ``KINDS``; ``time`` in Unix seconds."""
 
     kind: str
     arguments: Mapping[str, Any] = field(default_factory=dict)

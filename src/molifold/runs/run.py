@@ -240,7 +240,7 @@ class Run:
         if path is None or not (path / "model.safetensors").exists():
             return {}
         with safe_open(path / "model.safetensors", framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
 
     @property
     def inbox(self) -> tuple[inbox.Request, ...]:

@@ -129,8 +129,8 @@ class Diagnosis:
             ("frames", self.sites_frames, self.frames),
         ):
             if gains:
-                values = {"values": np.stack(list(gains.values())), "x": columns.astype(str), "y": np.array(list(gains))}
-                found[f"where it hurts by layer - {rows}"] = ("map", values, GUIDE["where it hurts"])
+                each = {"x": columns.astype(str), "y": np.array(list(gains)), "values": np.stack(list(gains.values()))}
+                found[f"where it hurts by layer - {rows}"] = ("map", each, GUIDE["where it hurts"])
         return found
 
 

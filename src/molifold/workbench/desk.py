@@ -22,7 +22,7 @@ from molifold.workbench.headlines import headline
 from molifold.workbench.inside import health, told
 from molifold.workbench.measured import Measured
 from molifold.workbench.packing import join, pack
-from molifold.workbench.pointed import atom_values, frame_values
+from molifold.workbench.pointed import atom_values, frame_values, readable
 from molifold.workbench.recorded import picture_of_record
 from molifold.workbench.statistics import Statistics, statistics_of
 
@@ -95,7 +95,7 @@ class Desk:
         records = [
             {"name": record, "steps": list(steps), **run.about(record)}
             for record, steps in sorted(run.records.items(), key=lambda item: _place(item[0]))
-            if steps
+            if steps and " by layer - " not in record  # drawn where a layer is opened
         ]
         return pack({
             "name": name, "state": run.state, "info": info, "records": records,
@@ -137,7 +137,9 @@ class Desk:
         m, path = self.measured(name), self._run_of(name)
         latents = sorted((c for c in m.known if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
         if path is None or not set(at) <= set(latents):
-            raise ValueError(f"at: got {', '.join(at)} of {name!r}, expected latent columns (z1, z2, ...) of a run's map")
+            raise ValueError(
+                f"at: got {', '.join(at)} of {name!r}, expected latent columns (z1, z2, ...) of a run's map"
+            )
         places = np.stack([m.column(c) for c in latents], axis=1).astype(float)
         near = np.nansum([(places[:, latents.index(c)] - v) ** 2 for c, v in at.items()], axis=0).argmin()
         z = np.array([at.get(c, places[near, i]) for i, c in enumerate(latents)])
@@ -155,7 +157,7 @@ class Desk:
             "name": name, "frames": len(m.ensemble), "columns": [asdict(c) for c in m.known.values()],
             "elements": list(molecule.elements), "bonds": np.array(molecule.bonds, dtype=np.int32).reshape(-1, 2),
             "atoms": list(molecule.atom_names), "residues": residues, "molecule": molecule.name, "flat": m.flat,
-            "atom_values": [{"name": n, "values": v} for n, v in atoms.items() if len(v) == molecule.n_atoms],
+            "atom_values": [{"name": n, "label": readable(n), "values": v} for n, v in atoms.items()],
         })  # fmt: skip
 
     def column(self, name: str, *, column: str) -> bytes:
@@ -216,7 +218,11 @@ class Desk:
         with self._lock:
             now = self.opened(name)
             before = self._measured.get(name)
-            if before and before.ensemble.molecule == now.molecule and before.ensemble.columns.keys() == now.columns.keys():
+            if (
+                before
+                and before.ensemble.molecule == now.molecule
+                and before.ensemble.columns.keys() == now.columns.keys()
+            ):
                 self._measured[name].follow(now)
             else:
                 self._measured[name] = Measured(now)
@@ -224,7 +230,6 @@ class Desk:
             while len(self._measured) > KEPT:
                 self._measured.popitem(last=False)
             return self._measured[name]
-
 
     def opened(self, name: str) -> Ensemble:
         """An ensemble as it is now, with columns of what records say of its frames."""

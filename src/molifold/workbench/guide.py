@@ -1,4 +1,4 @@
-"""How to read each panel of the report: what it shows, what healthy looks like, what to do otherwise."""
+"""How to read a panel: what it shows, what healthy looks like, what to do otherwise."""
 
 from __future__ import annotations
 
@@ -106,5 +106,33 @@ TRAINING = Help(
         "Validation turns up: too large a network or too few frames; stop there or simulate more. Spikes: "
         "lower the learning rate, or look for bad batches among the events. Still falling at the end: train "
         "longer."
+    ),
+)
+
+MODULES = Help(
+    shows=(
+        "Every module of the network with the shapes of its parameters, their gradient (root mean square) and the "
+        "median size of an update over its tensor as probes recorded them last, and what molifold diagnose says of the "
+        "layer. A branch shows the worst that is in it."
+    ),
+    healthy=(
+        "Gradients within two or three powers of ten of each other, updates near 1e-3 at the full learning rate, no "
+        "verdict but sound."
+    ),
+    otherwise=(
+        "An under-powered layer needs new units (molifold grow) or the source that it misses; an under-trained one "
+        "needs more steps. “where” shows the atoms in 3D, and the frames on the map, at which that layer fails."
+    ),
+)
+
+HEALTH = Help(
+    shows=(
+        "Layers, the first at the top, over the steps of the training: the median over the tensors of each, by powers "
+        "of ten where values span more than a factor of 30."
+    ),
+    healthy="Even colours that change slowly.",
+    otherwise=(
+        "A dark row gets no signal; a bright one dominates the clipping; a column in which all rows change is an "
+        "event: see the page Training at that step."
     ),
 )

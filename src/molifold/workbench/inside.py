@@ -13,9 +13,12 @@ from numpy import ndarray
 from molifold.plots.marks import Heatmap
 from molifold.plots.picture import Axis, Panel, Picture, grid, without_words
 from molifold.runs import Run
+from molifold.workbench import guide
 
 #: Rows of a map of layers over time, steps that it is made of, and maps side by side.
 LAYERS, STEPS, COLUMNS = 40, 120, 3
+#: Inches of one such map, and of the names of layers at its left.
+WIDE, NAMES = 3.7, 1.9
 #: Verdicts of a layer, worst first.
 VERDICTS = ("under-powered", "under-trained", "doubtful", "sound")
 #: Tables whose rows are atoms, frames or coordinates and not layers.
@@ -29,7 +32,8 @@ class Site:
     """What was found at a module.
 
     ``verdict`` is one of ``VERDICTS``, or "" where nothing was looked at; ``missing`` names the source that it lacks;
-    ``gain`` +- ``error`` is the decrease of the loss that a real step measured there (nan: none was made).
+    ``gain`` +- ``error`` is the decrease of the loss that a real step measured there (nan: none was made); ``worst`` is
+    the frame of the reference that would gain most (-1: not known).
     """
 
     verdict: str = ""
@@ -37,6 +41,7 @@ class Site:
     gain: float = float("nan")
     error: float = float("nan")
     name: str = ""
+    worst: int = -1
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,11 @@ def tree(run: Run) -> tuple[Module, ...]:
     """
     shapes: Mapping[str, tuple[int, ...]] = run.shapes()
     gradient, update = (_last(run, name) for name in ("gradient norms", "update ratios"))
+    known, parameters = bool(shapes), [*_last(run, "parameter norms"), *gradient]
     if not shapes:
-        shapes = dict.fromkeys([*_last(run, "parameter norms"), *gradient], ())
+        shapes = dict.fromkeys(parameters, ())
+    elif parameters:  # a checkpoint keeps buffers, too
+        shapes = {name: shape for name, shape in shapes.items() if name in set(parameters)}
     sites = _sites(run)
     found: list[Module] = []
 
@@ -83,8 +91,9 @@ def tree(run: Run) -> tuple[Module, ...]:
         if path:
             sizes = np.array([np.prod(shapes[n], dtype=float) for n in names])
             found.append(Module(
-                path=path, label=label, depth=depth, leaf=not below, parameters=int(sizes.sum()) if any(shapes.values()) else 0,
-                shapes=", ".join(f"{n.rsplit('.', 1)[-1]} {'×'.join(map(str, shapes[n])) or '1'}" for n in own if shapes[n] or sizes.sum()),
+                path=path, label=label, depth=depth, leaf=not below,
+                parameters=int(sizes.sum()) if known else 0,
+                shapes=", ".join(_tensor(n, shapes[n]) for n in own) if known else "",
                 gradient=_mean_square([gradient.get(n, np.nan) for n in names], sizes),
                 update=_median([update.get(n, np.nan) for n in names]),
                 site=_worst(sites[n] for n in names if n in sites),
@@ -94,6 +103,15 @@ def tree(run: Run) -> tuple[Module, ...]:
 
     walk("", "", 0, sorted(shapes, key=_natural))
     return tuple(found)
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> str:
+    """The last part of a tensor's name, and its shape.
+
+    >>> _tensor("steps.0.weight", (64, 3))
+    'weight 64×3'
+    """
+    return f"{name.rsplit('.', 1)[-1]} {'×'.join(map(str, shape)) or '1'}"
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
@@ -119,11 +137,14 @@ def _sites(run: Run) -> dict[str, Site]:
     if not run.records.get("expressivity"):
         return {}
     _, a = run.record("expressivity")
+    worst: dict[str, int] = {}
+    if run.records.get("where it hurts by layer - frames"):
+        _, f = run.record("where it hurts by layer - frames")
+        worst = {str(y): int(f["x"][v.argmax()]) for y, v in zip(f["y"], f["values"], strict=True)}
+    columns = (a[k] for k in ("name", "kind", "missing", "measured", "error"))
     return {
-        str(name): Site(str(kind), str(missing), float(gain), float(error), str(name))
-        for name, kind, missing, gain, error in zip(
-            a["name"], a["kind"], a["missing"], a["measured"], a["error"], strict=True
-        )
+        str(name): Site(str(kind), str(source), float(gain), float(error), str(name), worst.get(str(name), -1))
+        for name, kind, source, gain, error in zip(*columns, strict=True)
     }
 
 
@@ -146,8 +167,9 @@ def _median(values: Sequence[float]) -> float:
 def health(run: Run, *, record: str = "") -> Picture:
     """Layers (rows) over steps (columns) in every table that probes recorded more than once, or in one of them.
 
-    Rows are groups of parameters, as deep in the tree as at most ``LAYERS`` of them allow; a group has the median of its
-    members. Values that span more than a factor of ``POWERS`` are drawn by powers of ten; a zero has the lowest colour.
+    Rows are groups of parameters, as deep in the tree as at most ``LAYERS`` of them allow; a group has the median of
+    its members. Values that span more than a factor of ``POWERS`` are drawn by powers of ten; a zero has the lowest
+    colour.
 
     Raises:
         KeyError: if there is no such record, or none with two steps.
@@ -163,8 +185,8 @@ def health(run: Run, *, record: str = "") -> Picture:
     placed, widths, heights = grid(panels, columns=COLUMNS)
     tall = 0.9 + 0.16 * len(shown)
     return Picture(
-        name="health", panels=placed, size=(max(4.2, 1.6 + 3.3 * len(widths)), max(1.7, tall) * len(heights)),
-        widths=widths, heights=heights,
+        name="health", panels=placed, size=(NAMES + WIDE * len(widths), max(1.7, tall) * len(heights)), heights=heights,
+        widths=(NAMES + WIDE, *(WIDE for _ in widths[1:])),
     )  # fmt: skip
 
 
@@ -244,20 +266,28 @@ def _without_names(panel: Panel) -> Panel:
     return Panel(marks=panel.marks, title=panel.title, x=panel.x, y=without_words(panel.y))
 
 
-def shortened(name: str, most: int = 22) -> str:
-    """A dotted name without its dull beginning, cut at the left where it is too long.
+def shortened(name: str, most: int = 26) -> str:
+    """A dotted name without its dull beginning; what is too long loses its middle, as places and ends tell most.
 
     >>> shortened("transform.steps.12.conditioner.network.blocks.3.linear.weight")
-    '…blocks.3.linear'
+    'steps.12…blocks.3.linear'
+    >>> shortened("head.0.bias")
+    'head.0.bias'
     """
     words = name.removesuffix(".weight").removeprefix("transform.").split(".")
-    while len(".".join(words)) > most - 1 and len(words) > 1:
-        words = words[1:]
-    text = ".".join(words)
-    return text if name.removesuffix(".weight").removeprefix("transform.") == text else f"…{text}"
+    first = next((i for i, word in enumerate(words) if word.isdigit()), 0) + 1
+    head, tail = ".".join(words[:first]), words[first:]
+    if len(".".join(words)) <= most or not tail:
+        return ".".join(words)
+    while len(head) + 1 + len(".".join(tail)) > most and len(tail) > 1:
+        tail = tail[1:]
+    return f"{head}…{'.'.join(tail)}"
 
 
 def told(run: Run) -> dict[str, Any]:
-    """What is inside, JSON-able: the tree, and which tables have a history."""
+    """What is inside, JSON-able: the tree, which tables have a history, and how to read both."""
     rows = [{**vars(module), "site": vars(module.site)} for module in tree(run)]
-    return {"modules": rows, "histories": list(_tables(run))}
+    return {
+        "modules": rows, "histories": list(_tables(run)),
+        "help": {"modules": list(guide.MODULES), "health": list(guide.HEALTH)},
+    }  # fmt: skip

@@ -17,6 +17,7 @@ from molifold.analysis.freedom import DegreeOfFreedom, degrees_of_freedom, value
 from molifold.ensemble import Ensemble
 from molifold.geometry import superpose
 from molifold.plots.style import label
+from molifold.workbench.pointed import readable
 
 #: Frames measured at a time, columns that are kept, frames to which principal components are fitted.
 CHUNK, KEPT, FITTED = 65_536, 12, 20_000
@@ -130,7 +131,7 @@ class Measured:
         units = {"time": "ps", "temperature": "K", "energy": "kJ/mol"}
         for name, value in e.columns.items():
             if value.ndim == 1 and value.dtype.kind in "fiub" and name not in {f.name for f in self.freedoms}:
-                yield Column(name, name, units.get(name, ""), None, "kept")
+                yield Column(name, readable(name), units.get(name, ""), None, "kept")
         yield Column("frame", "frame", "", None, "kept")
 
     def _fresh(self, name: str, start: int) -> ndarray:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from molifold.runs import Run
+from molifold.workbench.inside import shortened
 
 #: Rows of a map (layers, say) that are offered, those with the largest sums first.
 MOST = 24
@@ -23,6 +24,16 @@ def atom_values(run: Run) -> dict[str, Float[ndarray, " atoms"]]:
 def frame_values(run: Run, *, frames: int) -> dict[str, Float[ndarray, " frames"]]:
     """Values per frame of the ensemble ``reference``, nan where none was recorded; names end in " - frames"."""
     return dict(_found(run, "frames", size=frames))
+
+
+def readable(name: str) -> str:
+    """The name of such values with the layer that it speaks of in short.
+
+    >>> readable("where it hurts: transform.steps.2.conditioner.network.layers.0.update.weight")
+    'where it hurts: steps.2…layers.0.update'
+    """
+    what, colon, layer = name.partition(": ")
+    return f"{what}{colon}{shortened(layer)}"
 
 
 def _found(run: Run, what: str, *, size: int) -> Iterator[tuple[str, ndarray]]:

@@ -12,14 +12,19 @@ from molifold.plots.picture import Axis, Panel, Picture
 from molifold.plots.style import series
 from molifold.runs import Run
 from molifold.workbench import verdicts
-from molifold.workbench.attention import attention, weights_of
+from molifold.workbench.atoms import attention, hurts, weights_of
+from molifold.workbench.inside import shortened
 
 #: Rows of a table that are drawn.
 MOST_ROWS = 200
+#: Things without an order that are drawn, largest first.
+RANKED = 16
 #: Records with a drawing of their own.
 NAMED: Mapping[str, Callable[[dict[str, ndarray]], Picture]] = {
-    "expressivity": verdicts.expressivity, "what is missing": verdicts.missing,
-}  # fmt: skip
+    "expressivity": verdicts.expressivity,
+    "what is missing": verdicts.missing,
+    "latent dependence": verdicts.dependence,
+}
 
 
 def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Picture:
@@ -34,6 +39,8 @@ def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Pictur
         return NAMED[name](arrays)
     if name.startswith("attention") and run.molecule is not None:
         return attention(weights_of(arrays), run.molecule)
+    if name.endswith(" - atoms") and kind == "table" and run.molecule is not None:
+        return hurts(arrays["name"], next(v for k, v in arrays.items() if k != "name"), run.molecule)
     makers = {
         "scalar": _text, "text": _text, "histogram": _histogram, "map": _map, "table": _table, "series": _series,
     }  # fmt: skip
@@ -65,17 +72,25 @@ def _map(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
     values = np.asarray(arrays["values"], dtype=float).T  # marks count x first
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    x, xticks = _edges(arrays.get("x"), values.shape[0])
+    x, xticks = _edges(arrays.get("x"), values.shape[0], width=420)
     y, yticks = _edges(arrays.get("y"), values.shape[1])
-    mark = Heatmap(x=x, y=y, values=np.where(np.isfinite(values), values, np.nan), limits=(low, max(high, low + 1e-12)),
-                   colormap="time")  # fmt: skip
-    return Panel(marks=(mark,), x=Axis(ticks=xticks), y=Axis(ticks=yticks)), (7.0, 4.0)
+    signed = low < 0 < high
+    top = max(-low, high)
+    mark = Heatmap(
+        x=x, y=y, values=np.where(np.isfinite(values), values, np.nan), colormap="difference" if signed else "density",
+        limits=(-top, top) if signed else (low, max(high, low + 1e-12)), bar="value",
+    )  # fmt: skip
+    return Panel(marks=(mark,), x=Axis(ticks=xticks, line=False), y=Axis(ticks=yticks, line=False)), (7.6, 4.0)
 
 
-def _edges(places: ndarray | None, n: int) -> tuple[ndarray, tuple[tuple[float, str], ...] | None]:
+def _edges(
+    places: ndarray | None, n: int, *, width: int | None = None
+) -> tuple[ndarray, tuple[tuple[float, str], ...] | None]:
+    """Edges of cells and their names; along x (``width`` pixels) as many as stand beside each other."""
     if places is None or places.dtype.kind in "US" or n < 2:
-        words = [str(p) for p in places] if places is not None else []
-        thin = max(1, len(words) // 30)
+        words = [shortened(str(p)) for p in places] if places is not None else []
+        fit = 30 if width is None else width // (8 * max(map(len, words), default=1) + 8)
+        thin = max(1, -(-len(words) // max(1, fit)))
         ticks = tuple((i + 0.5, w) for i, w in enumerate(words) if i % thin == 0) if words else None
         return np.arange(n + 1.0), ticks
     middle = (places[1:] + places[:-1]) / 2
@@ -97,14 +112,29 @@ def _bars(names: list[str], numbers: dict[str, ndarray]) -> tuple[Panel, tuple[f
     """Many rows: the first number as bars, on a log axis when it is positive."""
     key, value = next(iter(numbers.items()))
     value = np.asarray(value, dtype=float)
+    if not any("." in name for name in names):
+        return _ranked(names, key, value)
     log = bool(np.nanmin(np.where(value > 0, value, np.nan)) > 0) if (value > 0).any() else False
     floor = np.nanmin(value[value > 0]) / 3 if log else 0.0
     shown = np.where(np.isfinite(value) & ((value > 0) | (not log)), value, np.nan)
     bars = Bars(at=np.arange(len(names), dtype=float), low=np.full(len(names), floor), high=shown, colour="blue")
-    thin = max(1, len(names) // 12)
     # Names of parameters are long; what tells places apart is the block they stand in.
-    ticks = tuple((float(i), _block(n)) for i, n in enumerate(names) if i % thin == 0)
-    return Panel(marks=(bars,), x=Axis(ticks=ticks), y=Axis(label=key, scale="log" if log else "linear")), (8.0, 3.2)
+    blocks = [_block(n) for n in names]
+    starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
+    ticks = tuple((float(i), blocks[i]) for i in starts[:: max(1, -(-len(starts) // 10))])
+    return Panel(marks=(bars,), x=Axis(ticks=ticks), y=Axis(label=key, scale="log" if log else "linear")), (7.6, 3.2)
+
+
+def _ranked(names: list[str], key: str, value: ndarray) -> tuple[Panel, tuple[float, float]]:
+    """Things without an order of their own, the largest value first."""
+    order = np.argsort(-np.nan_to_num(value, nan=-np.inf), kind="stable")[:RANKED]
+    at = np.arange(len(order), dtype=float)[::-1]
+    bars = Bars(at=at, low=np.zeros(len(order)), high=np.nan_to_num(value[order]), horizontal=True, colour="blue")
+    ticks = tuple((float(y), names[i]) for y, i in zip(at, order, strict=True))
+    panel = Panel(
+        marks=(bars,), x=Axis(label=key), y=Axis(ticks=ticks, line=False), caption=f"{len(order)} of {len(names)}"
+    )
+    return panel, (6.4, 1.0 + 0.2 * len(order))
 
 
 def _block(name: str) -> str:

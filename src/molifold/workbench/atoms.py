@@ -1,4 +1,4 @@
-"""Attention of a network drawn on the molecular graph, and as a matrix of atoms."""
+"""What a network does with single atoms, drawn on the molecular graph: attention, and any value per atom."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from molifold.molecule import Molecule
-from molifold.plots.marks import Heatmap, Line, Mark, Points, Text
+from molifold.plots.marks import Bars, Heatmap, Line, Mark, Points, Text
 from molifold.plots.picture import Axis, Panel, Picture
 
 #: Heads that are drawn, arrows of every atom, points of an arrow, and classes of width.
 HEADS, ARROWS, POINTS, CLASSES = 4, 2, 14, 4
+#: An arrow carries at least this many times what each atom would get if all got the same.
+CHOSEN = 1.5
+#: Atoms that are listed.
+WORST = 12
+#: Inches along x of one head.
+SIDE = 3.3
 #: Colours of elements on the graph; every other is purple.
 COLOURS = {"H": "muted", "C": "ink", "N": "blue", "O": "bad", "S": "fair", "P": "orange", "X": "muted"}
 
@@ -43,9 +49,51 @@ def attention(weights: Float[ndarray, "heads atoms atoms"], molecule: Molecule) 
     for h in range(heads):
         panels.append(_graph(weights[h], molecule, places, title=f"head {h + 1}", cell=(0, h, 1, 1)))
         panels.append(_matrix(weights[h], molecule, top=top, first=h == 0, cell=(1, h, 1, 1)))
+    # One bond length is as long along y as along x.
+    reach = np.abs(places).max(0) + 0.8
+    tall = float(np.clip(SIDE * reach[1] / reach[0], 0.8, 1.3 * SIDE)) + 0.4
     return Picture(
-        name="attention", panels=tuple(panels), size=(max(4.5, 3.3 * heads), 6.4), widths=(1.0,) * heads,
-        heights=(1.05, 1.0),
+        name="attention", panels=tuple(panels), size=(SIDE * heads + 0.6, tall + SIDE), widths=(1.0,) * heads,
+        heights=(tall, SIDE),
+    )  # fmt: skip
+
+
+def hurts(name: ndarray, values: Float[ndarray, " atoms"], molecule: Molecule) -> Picture:
+    """The structural formula with atoms in the colour of their value, and the largest values by atom.
+
+    Raises:
+        ValueError: if there is not one value per atom.
+    """
+    n = molecule.n_atoms
+    order = name.astype(int)
+    if sorted(order) != list(range(n)):
+        raise ValueError(f"values: got rows {order[:5].tolist()} ..., expected one per atom of {molecule!r}")
+    each = np.zeros(n)
+    each[order] = np.nan_to_num(np.asarray(values, dtype=float))
+    places, top = layout(molecule), float(each.max(initial=1e-12))
+    bonds = _lines([np.stack([places[i], places[j]]) for i, j in molecule.bonds], colour="line", width=4.0)
+    atoms = Points(
+        x=places[:, 0], y=places[:, 1], values=each, colormap="error", limits=(0.0, top), bar="gain / nats", size=15.0
+    )
+    words = [
+        Text(x=float(x), y=float(y), text=e, across="center", up="center", colour="paper" if v > 0.6 * top else "ink")
+        for (x, y), e, v in zip(places, molecule.elements, each, strict=True)
+    ]
+    reach = np.abs(places).max() + 0.7
+    hidden = Axis(ticks=(), line=False, limits=(-reach, reach))
+    worst = np.argsort(-each, kind="stable")[:WORST]
+    worst = worst[each[worst] > 0]
+    at = np.arange(len(worst), dtype=float)[::-1]
+    ticks = tuple((float(y), f"{molecule.atom_names[i]} {i}") for y, i in zip(at, worst, strict=True))
+    bars = Bars(at=at, low=np.zeros(len(at)), high=each[worst], horizontal=True, colour="bad")
+    return Picture(
+        name="hurts", size=(7.6, 3.9), widths=(1.35, 1.0), heights=(1.0,), panels=(
+            Panel(marks=(bonds, atoms, *words), x=hidden, y=hidden, equal=True),
+            Panel(
+                marks=(bars,), cell=(0, 1, 1, 1), x=Axis(label="gain", unit="nats", limits=(0.0, 1.05 * top)),
+                y=Axis(ticks=ticks, line=False),
+            ),
+        ),
     )  # fmt: skip
 
 
@@ -57,9 +105,12 @@ def _graph(
     title: str,
     cell: tuple[int, int, int, int],
 ) -> Panel:
-    marks: list[Mark] = [_lines([np.stack([places[i], places[j]]) for i, j in molecule.bonds], colour="fill", width=5.0)]
+    marks: list[Mark] = [
+        _lines([np.stack([places[i], places[j]]) for i, j in molecule.bonds], colour="fill", width=5.0)
+    ]
     off = np.where(np.eye(len(weights), dtype=bool), 0.0, np.nan_to_num(weights))
-    pairs = [(int(i), int(j)) for i in range(len(off)) for j in np.argsort(-off[i])[:ARROWS] if off[i, j] > 0]
+    least = CHOSEN / len(off)
+    pairs = [(int(i), int(j)) for i in range(len(off)) for j in np.argsort(-off[i])[:ARROWS] if off[i, j] > least]
     strength = np.array([off[i, j] for i, j in pairs])
     shares = strength / strength.max(initial=1e-12)
     ways = [_arc(places[j], places[i]) for i, j in pairs]
@@ -67,23 +118,29 @@ def _graph(
         chosen = [k for k, s in enumerate(shares) if c < CLASSES * s <= c + 1]
         if chosen:
             share = (c + 1) / CLASSES
-            marks.append(_lines([ways[k] for k in chosen], colour="vermilion", width=3.2 * share, opacity=0.25 + 0.6 * share))
+            marks.append(
+                _lines([ways[k] for k in chosen], colour="vermilion", width=3.2 * share, opacity=0.25 + 0.6 * share)
+            )
     strong = [k for k, s in enumerate(shares) if s > 1 / CLASSES]
     if strong:
         ends = np.array([ways[k][-1] for k in strong])
         marks.append(Points(x=ends[:, 0], y=ends[:, 1], colour="vermilion", size=3.5))
     marks += _atoms(molecule, places)
-    reach = np.abs(places).max() + 0.7
-    hidden = Axis(ticks=(), line=False, limits=(-reach, reach))
+    x, y = (Axis(ticks=(), line=False, limits=(-float(r), float(r))) for r in np.abs(places).max(0) + 0.8)
     looked = f"{100 * off.sum() / max(np.nansum(weights), 1e-12):.0f} % from other atoms"
-    return Panel(marks=tuple(marks), title=title, caption=looked, x=hidden, y=hidden, cell=cell, equal=True)
+    return Panel(marks=tuple(marks), title=title, caption=looked, x=x, y=y, cell=cell)
 
 
 def _matrix(
-    weights: Float[ndarray, "atoms atoms"], molecule: Molecule, *, top: float, first: bool, cell: tuple[int, int, int, int]
+    weights: Float[ndarray, "atoms atoms"],
+    molecule: Molecule,
+    *,
+    top: float,
+    first: bool,
+    cell: tuple[int, int, int, int],
 ) -> Panel:
     n = len(weights)
-    thin = max(1, n // 14)
+    thin = max(1, -(-n // 11))
     names = [f"{e}{i}" for i, e in enumerate(molecule.elements)]
     ticks = tuple((i + 0.5, names[i]) for i in range(0, n, thin))
     heat = Heatmap(
@@ -137,7 +194,7 @@ def layout(molecule: Molecule) -> Float[ndarray, "atoms 2"]:
     for i, j in molecule.bonds:
         mol.AddBond(i, j, Chem.BondType.SINGLE)
     for atom in mol.GetAtoms():
-        atom.SetNoImplicit(True)
+        atom.SetNoImplicit(True)  # noqa: FBT003
     mol.UpdatePropertyCache(strict=False)
     rdDepictor.Compute2DCoords(mol)
     points: list[Geometry.Point3D] = [mol.GetConformer().GetAtomPosition(i) for i in range(molecule.n_atoms)]
