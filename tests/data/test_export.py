@@ -3,6 +3,7 @@
 import mdtraj
 import numpy as np
 import pytest
+from rdkit import Chem
 
 from molifold import Ensemble, Molecule
 from molifold.data.export import EXTENSIONS, write
@@ -32,6 +33,20 @@ def test_mdtraj_reads_the_same_back(ensemble, tmp_path, extension):
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_every_extension_that_is_promised(ensemble, tmp_path, extension):
     assert write(ensemble[:1], tmp_path / f"e{extension}").stat().st_size > 0
+
+
+def test_rdkit_reads_the_same_molecules_back(tmp_path):
+    """Bond orders and the charges of a zwitterion come back although a Molecule holds no orders."""
+    molecule = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
+    x = np.random.default_rng(0).normal(size=(3, molecule.n_atoms, 3))
+    path = write(Ensemble(molecule, x), tmp_path / "e.sdf")
+    back = list(Chem.SDMolSupplier(str(path), removeHs=False, sanitize=True))
+    assert [Chem.MolToSmiles(Chem.RemoveHs(m)) for m in back] == ["[NH3+]CC(=O)[O-]"] * 3
+    for mol, frame in zip(back, x, strict=True):
+        np.testing.assert_allclose(mol.GetConformer().GetPositions() / 10, frame, atol=1e-5)
+    radical = Molecule(elements=("N", "O"), bonds=((0, 1),), name="NO")
+    with pytest.raises(ValueError, match="no bond orders for .*; write pdb, or give formal charges"):
+        write(Ensemble(radical, x[:, :2]), tmp_path / "no.sdf")
 
 
 def test_errors_name_the_fix(ensemble, tmp_path):

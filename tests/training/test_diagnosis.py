@@ -144,6 +144,10 @@ def test_diagnose_names_the_narrow_layers_and_keeps_records(narrow, capsys):
     assert text.strip().startswith(str(run.record("diagnosis")[1]["text"])[:30])
     scores = run.record("where it hurts - frames")[1]["gain"]
     assert (np.diff(scores) <= 0).all()
+    # By layer they are the same frames, and the gains of all layers add up to those of the whole.
+    kind, by_layer = run.record("where it hurts by layer - frames")
+    assert (kind, str(by_layer["y"][0])) == ("map", first)
+    np.testing.assert_allclose(np.sort(by_layer["values"].sum(0))[::-1], scores)
 
 
 def test_grow_goes_on_from_the_same_function_and_ends_better(narrow, tmp_path):

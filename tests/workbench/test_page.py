@@ -64,7 +64,30 @@ def folder(tmp_path_factory, ensemble):
             arrays={"name": names, "ratio": np.logspace(-5, -2, 20)},
             text="Shows.\n\nHealthy: so.",
         )
+        site = np.array(["steps.2.net.0.weight"])
+        finding = dict.fromkeys(
+            ("t", "under_trained", "linear", "nonlinear", "irreducible", "predicted"), np.full(1, 0.5)
+        )
+        writer.record(100, "expressivity", kind="table", arrays={
+            "name": site, "kind": np.array(["under-powered"]), "missing": np.array(["torsions"]), **finding,
+            "measured": np.array([0.4]), "error": np.array([0.02]),
+        })  # fmt: skip
+        for step in (50, 100):
+            norms = {"name": np.append(site, "steps.10.net.0.weight"), "rms": np.array([1.0, 2.0])}
+            writer.record(step, "gradient norms", kind="table", arrays=norms)
+        gain = np.linspace(0, 1, 22)[None]
+        where = {"x": np.arange(22).astype(str), "y": site, "values": gain}
+        writer.record(100, "where it hurts by layer - atoms", kind="map", arrays=where)
+        where = {"x": np.array(["3", "77", "400"]), "y": site, "values": np.array([[0.1, 0.9, 0.2]])}
+        writer.record(100, "where it hurts by layer - frames", kind="map", arrays=where)
+        writer.event(
+            100, "probe_failed", "smoothing: ValueError('no graph')", probe="smoothing", traceback="Traceback ..."
+        )
     ensemble.save(root / "trained" / "ensembles" / "generated")
+    z = np.random.default_rng(1).normal(size=(2, 3000))
+    z[:, :2] = [[-6, 6], [-6, 6]]  # two corners, so that much of the map is empty
+    ensemble.assign(z1=z[0], z2=z[1]).save(root / "trained" / "ensembles" / "map")
+    ensemble.assign(z1=z[1] + 1, z2=z[0]).save(root / "trained" / "ensembles" / "moved")
     ensemble[:500].save(root / "trained" / "ensembles" / "reference")
     Run.create(root / "empty").close()
     (root / "torn").mkdir()
@@ -73,8 +96,12 @@ def folder(tmp_path_factory, ensemble):
 
 
 @pytest.fixture(scope="module")
-def address(folder):
-    app = application(Desk(Collection([folder])), token="sesame")
+def address(folder, ensemble):
+    def decode(path, z):
+        assert path == folder / "trained"
+        return Ensemble(ensemble.molecule, ensemble.x[:1] + z[0], log_q=np.array([-7.0]))
+
+    app = application(Desk(Collection([folder]), decode=decode), token="sesame")
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -224,7 +251,11 @@ def test_a_live_training_moves_obeys_and_is_seen_to_crash(page, folder):
         until(page, lambda: int(page.locator(".bar b").first.inner_text()) > before)
         page.get_by_role("button", name="Pause").click()
         page.wait_for_selector("text=asked: pause")
-        assert [r.kind for r in Run.open(folder / "live").inbox] == ["pause"]
+        page.get_by_label("draws to evaluate with").fill("2500")
+        page.get_by_role("button", name="Evaluate").click()
+        page.wait_for_selector("text=asked: evaluate")
+        asked = [(r.kind, dict(r.arguments)) for r in Run.open(folder / "live").inbox]
+        assert asked == [("pause", {}), ("evaluate", {"frames": 2500})]
         process.kill()
         process.wait()
         page.wait_for_selector(".badge.crashed")
@@ -233,3 +264,78 @@ def test_a_live_training_moves_obeys_and_is_seen_to_crash(page, folder):
         process.kill()
         process.wait()
         shutil.rmtree(folder / "live")
+
+
+def state_of(page):
+    return json.loads(urllib.parse.unquote(page.evaluate("location.hash.slice(1)")))
+
+
+def test_a_click_on_a_layer_shows_its_atoms_and_frames(page):
+    page.look(page="network", runs=["trained"])
+    page.wait_for_selector(".modules .badge.under-powered")
+    row = page.locator(".modules tr", has_text="where")
+    assert "torsions" in row.inner_text()
+    assert "0.4 ± 0.02" in row.inner_text()
+    assert "smoothing: ValueError" in page.locator(".panel.broken").inner_text()  # the failing probe is red
+    page.wait_for_selector("svg[aria-label=health]")
+    row.get_by_role("button", name="where").click()
+    until(page, lambda: page.locator(".molecule").get_attribute("data-rows") == "77")  # the frame with the largest gain
+    state, name = state_of(page), "where it hurts: steps.2.net.0.weight"
+    assert (state["ensemble"], state["colour"], state["paint"]) == ("trained/reference", name, f"atoms {name}")
+    page.wait_for_selector(".molecule ~ .bar .ramp")
+    assert page.errors == []
+
+
+def test_an_empty_place_of_a_latent_map_is_drawn_by_the_network(page):
+    open_map(page, ensemble="trained/map", x="z1", y="z2")
+    box = page.locator("canvas.map").bounding_box()
+    page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 0.75 * box["height"])
+    page.wait_for_selector("text=drawn by the network at z1")
+    said = page.locator(".status", has_text="drawn by").inner_text()
+    z1, z2 = (float(v) for v in re.findall(r"z\d (-?[\d.]+)", said))
+    assert 2 < z1 < 6
+    assert -6 < z2 < -2
+    assert "log p(x|z) -7" in said
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SDF").click()
+    assert download.value.suggested_filename.endswith(".sdf")
+    # Of a map that is not latent, it is said what would be needed.
+    open_map(page, ensemble="trained/map", x="phi", y="psi")
+    page.mouse.click(*to_pixel(page, (1.0, 0.0)))
+    page.wait_for_selector("text=the network draws one")
+    assert page.errors == []
+
+
+def test_regions_are_kept_by_the_browser(page):
+    open_map(page)
+    page.get_by_role("button", name="Box").click()
+    page.mouse.move(*to_pixel(page, (-2.0, -2.0)))
+    page.mouse.down()
+    page.mouse.move(*to_pixel(page, (1.0, 2.5)), steps=3)
+    page.mouse.up()
+    page.wait_for_selector(".region.on b")
+    points = state_of(page)["polygons"]["region 1"]["points"]
+    open_map(page)  # an address that knows of no region
+    page.get_by_role("button", name="region 1").first.click()
+    page.wait_for_selector(".region.on b")
+    assert state_of(page)["polygons"]["region 1"]["points"] == points
+    page.get_by_role("button", name="remove region 1").click()
+    open_map(page)
+    assert page.locator(".region").count() == 0
+    assert page.errors == []
+
+
+def test_compare_shows_where_two_ensembles_differ(page):
+    page.look(page="compare", runs=["trained"], side=["trained/map", "trained/moved"], x="z1", y="z2", weighted=False)
+    page.wait_for_selector("text=total variation")
+    assert page.locator("h2", has_text="map minus moved").count() == 1
+    said = page.locator("span", has_text="total variation").last.inner_text()
+    found, noise = map(float, re.findall(r"0\.\d+", said))
+    # Normal distributions a standard deviation apart: 2 Phi(1/2) - 1 = 0.383.
+    assert noise < 0.1
+    assert abs(found - 0.383) < noise
+    # All maps move together.
+    page.locator("canvas.map").first.focus()
+    page.keyboard.press("+")
+    page.wait_for_timeout(500)
+    assert page.errors == []

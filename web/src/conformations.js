@@ -116,11 +116,11 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const atoms = about?.elements.length ?? 0;
   const image = path?.x ? path.x.subarray(3 * atoms * path.at, 3 * atoms * (path.at + 1)) : null;
   const perAtom = about?.atom_values ?? [], perFrame = (about?.columns ?? []).filter((c) => ["kept", "energy", "weight"].includes(c.kind) || c.name === third);
-  const rows = image ? [path.rows[path.at]] : shown?.rows ?? [], paint = paintOf(state.paint, perAtom, rows.map((r) => columns[coloured]?.[r]));
+  const rows = image ? [path.rows[path.at]] : shown?.rows ?? [], paint = paintOf(state.paint, perAtom, rows.map((r) => columns[coloured]?.[r]), perFrame.find((c) => c.name === coloured)?.label);
   const saveFrames = async (kind) => {
-    const rows = selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : [];
-    if (!rows.length) return;
-    const answer = await source.ask("file", { name: ensemble, rows, kind });
+    const chosen = path?.rows ?? (selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : []), own = shown?.at && shown.x;
+    if (!chosen.length && !own) return;
+    const answer = await source.ask("file", { name: ensemble, kind, ...(own && !path ? { x: Array.from(own) } : { rows: chosen }) });
     download(`${ensemble.replaceAll("/", "-")}.${kind}`, answer.bytes);
   };
   if (!ensemble) return html`<p class="empty">No conformations yet. <code>molifold sample RUN</code> draws some; a simulation that is running appears by itself.</p>`;
@@ -162,13 +162,13 @@ export function Conformations({ source, state, change, known, ensemble }) {
 const place = (v, c) => (c?.period ? `${((v * 180) / Math.PI).toFixed(1)}°` : `${short(v)} ${c?.unit ?? ""}`);
 
 /** Colours of structures: by element, by frame, by a column of the frames shown, or by what a record says of atoms. */
-function paintOf(how, perAtom, values) {
+function paintOf(how, perAtom, values, name) {
   const atoms = perAtom.find((a) => `atoms ${a.name}` === how);
   if (!atoms && !how.startsWith("column ")) return { by: how === "frame" ? "frame" : "element" };
   if (!atoms && GROUPS.test(how)) return { by: "group", values };
   const finite = [...(atoms?.values ?? values)].filter(Number.isFinite), low = atoms ? Math.min(0, ...finite) : Math.min(...finite), high = Math.max(...finite);
   if (!(high >= low)) return { by: "element" };
-  const legend = { low: short(low, 3), high: short(high, 3), label: atoms?.label.split(": ")[0] ?? how.slice(7).split(": ")[0] };
+  const legend = { low: short(low, 3), high: short(high, 3), label: (atoms?.label ?? name ?? "").split(": ")[0] };
   return { by: atoms ? "atom" : "frame", values: Array.from(atoms?.values ?? values, (v) => (v - low) / (high - low || 1)), scale: atoms ? "hurt" : "time", ...legend };
 }
 

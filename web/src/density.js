@@ -87,6 +87,8 @@ export function shares({ x, y, weights }, view, columns, rows, wrap = [], blocks
   return { share, error: spread.map((v) => Math.sqrt((blocks / (blocks - 1)) * Math.max(0, v)) / whole) };
 }
 
+const SMOOTHED = (141 / 729) ** 2; // sum of the squares of what `smooth` gives to the cells around one
+
 /**
  * Where two ensembles differ, [cells]: F_a - F_b in kT, or with `density` the difference of densities over the largest;
  * NaN where neither has frames, Infinity below 3 standard errors. `distance`: their total variation; `noise`: that of errors alone.
@@ -95,7 +97,8 @@ export function contrast(a, b, view, columns, rows, wrap, density = false) {
   const p = shares(a, view, columns, rows, wrap), q = shares(b, view, columns, rows, wrap), top = p.share.reduce((m, v, i) => Math.max(m, v, q.share[i]), 0);
   let distance = 0, noise = 0;
   const values = Float32Array.from(p.share, (s, i) => {
-    const t = q.share[i], error = Math.hypot(p.error[i], q.error[i]);
+    // Where one has no frame its blocks do not differ: at least what independent frames of the other's share would.
+    const t = q.share[i], least = (n) => Math.sqrt((SMOOTHED * Math.max(s, t)) / n), error = Math.hypot(Math.max(p.error[i], least(a.x.length)), Math.max(q.error[i], least(b.x.length)));
     distance += Math.abs(s - t) / 2;
     noise += error / Math.sqrt(2 * Math.PI); // half the mean of |x|, x normal
     if (!(s > 0 || t > 0)) return NaN;

@@ -195,12 +195,14 @@ class Desk:
             raise KeyError(f"key: got {key!r}, expected one of {', '.join(known)}")
         return join(*known[key].picture.encode())
 
-    def file(self, name: str, *, rows: list[int], kind: str) -> bytes:
-        """Some frames as a file of another program (pdb, xtc, dcd, sdf)."""
+    def file(self, name: str, *, kind: str, rows: list[int] | None = None, x: list[float] | None = None) -> bytes:
+        """Some frames, or one structure that was drawn (``x``, nm), as a file of another program; see ``KINDS``."""
         m = self.measured(name)
         if kind not in KINDS:
             raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(KINDS)}")
-        chosen = Ensemble(m.ensemble.molecule, m.frames(_some(rows, MOST_FRAMES)))
+        molecule = m.ensemble.molecule
+        drawn = None if x is None else np.asarray(x, dtype=np.float32).reshape(1, molecule.n_atoms, 3)
+        chosen = Ensemble(molecule, m.frames(_some(rows or [], MOST_FRAMES)) if drawn is None else drawn)
         with tempfile.TemporaryDirectory() as folder:
             path = write(chosen, Path(folder) / f"frames.{kind}")
             return pack({"bytes": np.frombuffer(path.read_bytes(), dtype=np.uint8)})

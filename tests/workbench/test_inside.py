@@ -1,0 +1,208 @@
+"""The page Network from a run alone: modules with shapes and verdicts, layers over time, pictures of records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from molifold import Ensemble
+from molifold.data import example
+from molifold.plots.marks import Bars, Heatmap, Line, Points, Text
+from molifold.runs import Run
+from molifold.workbench import atoms, inside, verdicts
+from molifold.workbench.collection import Collection
+from molifold.workbench.desk import Desk
+from molifold.workbench.packing import unpack
+from molifold.workbench.pointed import atom_values, frame_values
+from molifold.workbench.recorded import picture_of_record
+
+ALANINE = example("alanine-dipeptide")
+SHAPES = {
+    "steps.10.net.0.weight": (4, 3), "steps.10.net.0.bias": (4,), "steps.2.net.0.weight": (5, 3),
+    "steps.2.net.2.weight": (1, 5), "steps.1.scale": (7,),
+}  # fmt: skip
+PARAMETERS = [name for name in SHAPES if name != "steps.1.scale"]  # that is a buffer
+SITES = {
+    "name": np.array(["steps.2.net.0.weight", "steps.10.net.0.weight", "steps.2.net.2.weight"]),
+    "kind": np.array(["under-powered", "under-trained", "sound"]),
+    "missing": np.array(["torsions", "", ""]),
+    "t": np.array([12.0, 5.0, 0.1]),
+    "under_trained": np.array([0.05, 0.2, 0.0]),
+    "linear": np.array([0.3, 0.0, 0.0]),
+    "nonlinear": np.array([0.1, 0.0, -0.01]),
+    "irreducible": np.array([0.55, 0.8, 1.0]),
+    "predicted": np.array([0.5, 0.2, np.nan]),
+    "measured": np.array([0.4, 0.1, np.nan]),
+    "error": np.array([0.02, 0.03, np.nan]),
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    with Run.create(tmp_path / "run", molecule=ALANINE.molecule, seed=1) as writer:
+        for step in (10, 20, 40):
+            rms = np.array([1.0, 0.0, 10.0, 100.0]) * step
+            writer.record(step, "gradient norms", kind="table", arrays={"name": np.array(PARAMETERS), "rms": rms})
+        ratio = {"name": np.array(PARAMETERS), "ratio": np.array([1e-3, 3e-3, 1e-2, 1e-4])}
+        writer.record(40, "update ratios", kind="table", arrays=ratio)
+        path = writer.checkpoint_path(40)
+        path.mkdir()
+        save_file({name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}, path / "model.safetensors")
+        writer.record(40, "expressivity", kind="table", arrays=SITES)
+        gain = np.zeros(22)
+        gain[[8, 14]] = 0.5, 1.0
+        writer.record(
+            40, "where it hurts - atoms", kind="table", arrays={"name": np.arange(22).astype(str), "gain": gain}
+        )
+        frames = {"x": np.array(["3", "7"]), "y": SITES["name"][:1], "values": np.array([[0.1, 0.9]])}
+        writer.record(40, "where it hurts by layer - frames", kind="map", arrays=frames)
+    return Run.open(tmp_path / "run")
+
+
+def test_the_tree_has_shapes_counts_and_the_worst_verdict_below(run):
+    modules = {m.path: m for m in inside.tree(run)}
+    assert list(modules) == ["steps", "steps.2.net", "steps.2.net.0", "steps.2.net.2", "steps.10.net.0"]  # 2 before 10
+    assert modules["steps"].parameters == 12 + 4 + 15 + 5  # without the buffer
+    assert modules["steps.10.net.0"].shapes == "bias 4, weight 4×3"
+    assert (modules["steps.10.net.0"].label, modules["steps.10.net.0"].depth) == ("10.net.0", 1)
+    assert modules["steps"].site.verdict == modules["steps.2.net"].site.verdict == "under-powered"
+    leaf = modules["steps.2.net.0"].site
+    assert (leaf.missing, leaf.gain, leaf.error, leaf.worst) == ("torsions", 0.4, 0.02, 7)
+    # Root mean square over all numbers: 12 of 40, 4 of 0, 15 of 400, 5 of 4000 (the last step's).
+    squares = 12 * 40.0**2 + 15 * 400.0**2 + 5 * 4000.0**2
+    assert modules["steps"].gradient == pytest.approx(np.sqrt(squares / 36))
+    assert modules["steps.2.net"].update == pytest.approx((1e-2 + 1e-4) / 2)
+
+
+def test_a_run_without_checkpoints_has_the_names_that_probes_saw(tmp_path):
+    with Run.create(tmp_path / "run") as writer:
+        writer.record(
+            1, "gradient norms", kind="table", arrays={"name": np.array(["a.weight"]), "rms": np.array([2.0])}
+        )
+    (module,) = inside.tree(Run.open(tmp_path / "run"))
+    assert (module.path, module.parameters, module.shapes, module.gradient) == ("a", 0, "", 2.0)
+    assert inside.tree(Run.open(Run.create(tmp_path / "empty").path)) == ()
+
+
+def test_health_is_the_median_of_every_layer_by_powers_of_ten(run):
+    (panel,) = inside.health(run).panels  # one table has a history
+    (mark,) = panel.marks
+    rows = [text for _, text in reversed(panel.y.ticks)]  # from below, like the values
+    assert rows == ["steps.10.net.0", "steps.2.net.2", "steps.2.net.0"]
+    # The bias of 0 has the lowest value that is not zero, log10 10; the weight of the same layer has log10 10, 20, 40.
+    np.testing.assert_allclose(mark.values[:, 0], (np.log10([10, 20, 40]) + 1) / 2)
+    np.testing.assert_allclose(mark.values[:, 1], np.log10([1000, 2000, 4000]))
+    np.testing.assert_allclose(mark.x, [5, 15, 30, 50])
+    with pytest.raises(KeyError, match="record: got 'update ratios', expected a table that was recorded at two steps"):
+        inside.health(run, record="update ratios")
+
+
+def test_verdicts_stand_beside_promised_and_measured_gains(run):
+    shares, gains = picture_of_record(run, "expressivity").panels
+    bars = [m for m in shares.marks if isinstance(m, Bars)]
+    np.testing.assert_allclose(bars[-1].high, [1.0, 1.0, 1.0])  # the parts add up, noise below zero left out
+    points = {m.label: m for m in gains.marks if isinstance(m, Points)}
+    assert set(points) == {"under-powered", "under-trained"}
+    found = points["under-powered"]
+    np.testing.assert_allclose([found.x[0], found.y[0], found.low[0], found.high[0]], [0.5, 0.4, 0.38, 0.42])
+    quiet = verdicts.expressivity({**SITES, "predicted": np.full(3, np.nan)}).panels[1]
+    assert [m.text for m in quiet.marks] == ["no layer called for a real step"]
+
+
+def test_the_source_that_stands_out_is_on_top_and_written():
+    t = np.array([[1.0, np.nan], [2.0, 9.5], [-3.0, 5.0]])
+    (panel,) = verdicts.missing(
+        {"values": t, "x": np.array(["near", "far away"]), "y": np.array(["a", "b", "c"])}
+    ).panels
+    heat = next(m for m in panel.marks if isinstance(m, Heatmap))
+    np.testing.assert_array_equal(heat.values, t[[1, 2, 0]][::-1].T)
+    assert [(m.text, m.x, m.y) for m in panel.marks if isinstance(m, Text)] == [("9.5", 1.5, 2.5), ("5.0", 1.5, 1.5)]
+
+
+def test_attention_points_at_the_atom_that_looks():
+    n = ALANINE.molecule.n_atoms
+    weights = np.eye(n)[None].copy()
+    weights[0, 3] = 0
+    weights[0, 3, 15] = 1.0  # atom 3 takes all from atom 15
+    picture = atoms.attention(weights.reshape(n, n), ALANINE.molecule)
+    places = atoms.layout(ALANINE.molecule)
+    (arrow,) = [m for m in picture.panels[0].marks if isinstance(m, Line) and m.colour == "vermilion"]
+    ends = np.stack([arrow.x, arrow.y], axis=1)
+    assert np.linalg.norm(places - ends[0], axis=1).argmin() == 15
+    assert np.linalg.norm(places - ends[-2], axis=1).argmin() == 3  # the last point is a gap
+    with pytest.raises(ValueError, match=r"weights: got shape \(2, 3, 3\), expected \[heads, 22, 22\]"):
+        atoms.attention(np.zeros((2, 3, 3)), ALANINE.molecule)
+
+
+def test_the_formula_has_bonds_of_about_one_length_and_atoms_apart():
+    places, molecule = atoms.layout(ALANINE.molecule), ALANINE.molecule
+    bonds = np.array(molecule.bonds)
+    lengths = np.linalg.norm(places[bonds[:, 0]] - places[bonds[:, 1]], axis=1)
+    assert np.median(lengths) == pytest.approx(1.0)
+    assert lengths.min() > 0.5  # RDKit shortens bonds of atoms that would lie on each other
+    assert lengths.max() < 1.1
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2) + 9 * np.eye(len(places))
+    assert apart.min() > 0.3
+
+
+def test_records_of_atoms_and_frames_become_colours(run, tmp_path):
+    (values,) = atom_values(run).values()
+    assert (values[8], values[14], values.sum()) == (0.5, 1.0, 1.5)
+    (name, frames), *_ = frame_values(run, frames=10).items()
+    assert name == "where it hurts: steps.2.net.0.weight"
+    np.testing.assert_array_equal(frames, [np.nan] * 3 + [0.1] + [np.nan] * 3 + [0.9] + [np.nan] * 2)
+    assert frame_values(run, frames=5) == {}  # speaks of a frame 7 that is not there
+    hurts = picture_of_record(run, "where it hurts - atoms").panels[0].marks[1]
+    assert (hurts.values[14], hurts.values.max()) == (1.0, 1.0)
+
+    x = np.repeat(ALANINE.x, 10, axis=0)
+    Ensemble(ALANINE.molecule, x).save(run.path / "ensembles" / "reference")
+    Ensemble(ALANINE.molecule, x).save(run.path / "ensembles" / "generated")
+    desk = Desk(Collection([tmp_path]))
+    about = unpack(desk.ensemble("run/reference"))
+    assert [a["name"] for a in about["atom_values"]] == ["where it hurts"]
+    assert name in [c["name"] for c in about["columns"]]
+    np.testing.assert_array_equal(
+        unpack(desk.column("run/reference", column=name))["values"], frames.astype(np.float32)
+    )
+    # Draws have no such column: the record counts frames of the reference.
+    assert name not in [c["name"] for c in unpack(desk.ensemble("run/generated"))["columns"]]
+
+
+def test_a_place_of_a_latent_map_is_drawn_by_the_network_that_was_handed_over(run, tmp_path):
+    z = np.array([[0.0, 0.0, 5.0], [1.0, 1.0, 6.0]])
+    x = np.repeat(ALANINE.x, 2, axis=0)
+    columns = {"z1": z[:, 0], "z2": z[:, 1], "z3": z[:, 2]}
+    Ensemble(ALANINE.molecule, x, columns=columns).save(run.path / "ensembles" / "map")
+    asked = []
+
+    def decode(path, z):
+        asked.append((path, z))
+        turned = ALANINE.x[:, :, [1, 2, 0]] + 3.0
+        return Ensemble(ALANINE.molecule, turned, log_q=np.array([-7.0]))
+
+    desk = Desk(Collection([tmp_path]), decode=decode)
+    answer = unpack(desk.answer("decode", {"name": "run/map", "at": {"z1": 0.9, "z2": 0.8}}))
+    ((path, given),) = asked
+    assert path == run.path
+    np.testing.assert_array_equal(given, [0.9, 0.8, 6.0])  # the third latent is that of the nearest frame
+    # Superposed on that frame: the structure had only been turned and moved.
+    near = unpack(desk.frames("run/map", rows=[1]))["x"]
+    np.testing.assert_allclose(answer["x"], near, atol=1e-5)
+    assert answer["log_q"].tolist() == [-7.0]
+    with pytest.raises(ValueError, match="at: got phi of 'run/map', expected latent columns"):
+        desk.answer("decode", {"name": "run/map", "at": {"phi": 0.9}})
+    with pytest.raises(ValueError, match="this view cannot run a network"):
+        Desk(Collection([tmp_path])).answer("decode", {"name": "run/map", "at": {"z1": 0.9, "z2": 0.8}})
+
+
+def test_a_drawn_structure_can_be_saved(run, tmp_path):
+    from rdkit import Chem
+
+    Ensemble(ALANINE.molecule, ALANINE.x).save(run.path / "ensembles" / "map")
+    desk = Desk(Collection([tmp_path]))
+    x = (ALANINE.x[0] + 1).ravel().tolist()
+    text = unpack(desk.answer("file", {"name": "run/map", "kind": "sdf", "x": x}))["bytes"].tobytes().decode()
+    mol = Chem.MolFromMolBlock(text, removeHs=False)
+    np.testing.assert_allclose(mol.GetConformer().GetPositions() / 10, ALANINE.x[0] + 1, atol=1e-4)
