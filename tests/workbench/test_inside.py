@@ -122,12 +122,15 @@ def test_the_source_that_stands_out_is_on_top_and_written():
 
 def test_attention_points_at_the_atom_that_looks():
     n = ALANINE.molecule.n_atoms
-    weights = np.eye(n)[None].copy()
-    weights[0, 3] = 0
-    weights[0, 3, 15] = 1.0  # atom 3 takes all from atom 15
-    picture = atoms.attention(weights.reshape(n, n), ALANINE.molecule)
+    weights = np.full((6, n + 2, n + 2), 1 / (n + 2))  # two nodes more than atoms, as of a latent map
+    weights[4] = np.eye(n + 2)
+    weights[4, 3] = 0
+    weights[4, 3, 15] = 1.0  # atom 3 takes all from atom 15
+    picture = atoms.attention(weights, ALANINE.molecule, names=[f"layers.{h} head 1" for h in range(6)])
+    # Four of six, in order: those that are farthest from even attention.
+    assert [p.title for p in picture.panels[::2]] == [f"layers.{h} head 1" for h in (0, 1, 2, 4)]
     places = atoms.layout(ALANINE.molecule)
-    (arrow,) = [m for m in picture.panels[0].marks if isinstance(m, Line) and m.colour == "vermilion"]
+    (arrow,) = [m for m in picture.panels[6].marks if isinstance(m, Line) and m.colour == "vermilion"]
     ends = np.stack([arrow.x, arrow.y], axis=1)
     assert np.linalg.norm(places - ends[0], axis=1).argmin() == 15
     assert np.linalg.norm(places - ends[-2], axis=1).argmin() == 3  # the last point is a gap

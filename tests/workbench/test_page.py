@@ -87,6 +87,7 @@ def folder(tmp_path_factory, ensemble):
     z = np.random.default_rng(1).normal(size=(2, 3000))
     z[:, :2] = [[-6, 6], [-6, 6]]  # two corners, so that much of the map is empty
     ensemble.assign(z1=z[0], z2=z[1]).save(root / "trained" / "ensembles" / "map")
+    ensemble[:1000].assign(step=np.repeat([50, 100], 500)).save(root / "trained" / "ensembles" / "history")
     ensemble.assign(z1=z[1] + 1, z2=z[0]).save(root / "trained" / "ensembles" / "moved")
     ensemble[:500].save(root / "trained" / "ensembles" / "reference")
     Run.create(root / "empty").close()
@@ -334,8 +335,9 @@ def test_compare_shows_where_two_ensembles_differ(page):
     # Normal distributions a standard deviation apart: 2 Phi(1/2) - 1 = 0.383.
     assert noise < 0.1
     assert abs(found - 0.383) < noise
-    # All maps move together.
-    page.locator("canvas.map").first.focus()
-    page.keyboard.press("+")
-    page.wait_for_timeout(500)
+    # Draws of one step of the training beside the others; the choice is in the address.
+    page.look(page="compare", runs=["trained"], side=["trained/history", "trained/generated"])
+    page.locator(".panel select").nth(1).select_option("100")
+    page.wait_for_selector("text=500 frames")
+    assert state_of(page)["side"] == ["trained/history@100", "trained/generated"]
     assert page.errors == []

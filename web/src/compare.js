@@ -16,10 +16,10 @@ const DIFFERENCE_HELP = ["The first map minus the other one. Grey: both have fra
 
 export function Compare({ source, state, change, known, ensemble }) {
   const names = known.ensembles.filter((e) => e.frames > 0).map((e) => e.name);
-  const chosen = (state.side ?? []).filter((n) => names.includes(n));
+  const chosen = (state.side ?? []).filter((n) => names.includes(parted(n)[0]));
   const side = chosen.length ? chosen : [ensemble, names.find((n) => n === ensemble.replace(/[^/]+$/, "reference") && n !== ensemble) ?? names.find((n) => n !== ensemble)].filter(Boolean);
   const maps = useRef(new Map()), [view, setView] = useState(null), [got, take] = useState({});
-  const first = useAnswer(source, "ensemble", { name: side[0] }, { skip: !side.length });
+  const first = useAnswer(source, "ensemble", { name: parted(side[0] ?? "")[0] }, { skip: !side.length });
   const [x, y] = axesOf(first.value, state);
   if (!names.length) return html`<p class="empty">No conformations yet.</p>`;
   const select = (points) => { const n = `region ${Object.keys(state.polygons).length + 1}`; change({ polygons: { ...state.polygons, [n]: { x, y, points } }, selected: n }); };
@@ -35,9 +35,11 @@ export function Compare({ source, state, change, known, ensemble }) {
 }
 
 function Side({ source, name, names, x, y, state, view, maps, follow, select, take, put, many }) {
-  const about = useAnswer(source, "ensemble", { name });
+  const [store, step] = parted(name), about = useAnswer(source, "ensemble", { name: store });
   const has = (n) => about.value?.columns.some((c) => c.name === n);
-  const [columns, broken] = useColumns(source, name, about.value, [x, y, has("log_w") && "log_w"]);
+  const [all, broken] = useColumns(source, store, about.value, [x, y, has("log_w") && "log_w", has("step") && "step"]);
+  const steps = useMemo(() => [...new Set(all.step ?? [])].sort((a, b) => a - b), [all.step]);
+  const columns = useMemo(() => (step === null ? all : !all.step ? {} : Object.fromEntries(Object.entries(all).map(([k, v]) => [k, v.filter((_, i) => all.step[i] === step)]))), [all, step]);
   const weights = useMemo(() => (columns.log_w && state.weighted ? weightsOf(columns.log_w) : null), [columns.log_w, state.weighted]);
   const polygon = state.polygons[state.selected];
   const fits = polygon && polygon.x === x && polygon.y === y;
@@ -55,7 +57,8 @@ function Side({ source, name, names, x, y, state, view, maps, follow, select, ta
   const data = useMemo(() => (ready ? { about: name, x: columns[x], y: columns[y], xc, yc, weights, mode: state.colour === "density" ? "density" : "free energy", polygons: fits ? [polygon.points] : [] } : null), [ready, columns[x], columns[y], weights, state.colour, polygon]);
   const missing = about.value && (!has(x) || !has(y)) ? `This ensemble has no column ${has(x) ? y : x}; choose other axes.` : null;
   useEffect(() => { take((all) => ({ ...all, [name]: data })); }, [data]);
-  return html`<${Panel} title=${last(name)} error=${missing ?? about.error ?? broken} help=${SIDE_HELP} actions=${html`<${Choice} value=${name} options=${names} onChange=${put} />${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
+  return html`<${Panel} title=${last(name)} error=${missing ?? about.error ?? broken} help=${SIDE_HELP} actions=${html`<${Choice} value=${store} options=${names} onChange=${put} />
+      ${steps.length > 1 ? html`<${Choice} value=${step ?? ""} options=${[{ value: "", label: "all steps" }, ...steps.map((s) => ({ value: s, label: `step ${s}` }))]} onChange=${(s) => put(s === "" ? store : `${store}@${s}`)} />` : null}${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
     <${Drawn} className="mapbox" deps=${[data]} make=${(el) => shared(el, maps.current, name)}
       update=${(m) => { m.map.onView = (v) => follow(name, v); m.map.onSelect = select; if (data) m.show(data, view && view.px === xc.period && view.py === yc.period ? { ...view } : null); }} />
     <div class="bar small"><span>${columns[x] ? `${count(columns[x].length)} frames${weights ? ", reweighted" : ""}` : "loading …"}</span><span class="grow"></span>${share === null ? null : html`<b>${(100 * share).toFixed(2)} % in ${state.selected}</b>`}</div><//>`;
@@ -77,6 +80,8 @@ function Difference({ a, b, state, view, maps, follow, select }) {
       <span class="grow"></span><span>total variation <b>${found.distance.toFixed(3)}</b>, of noise alone ${found.noise.toFixed(3)}</span></div>` : null}<//>`;
 }
 
+/** An ensemble, and the step of a training at which its frames were drawn (null: of all). */
+const parted = (name) => { const found = /^(.*)@(\d+)$/.exec(name); return found ? [found[1], Number(found[2])] : [name, null]; };
 const last = (name) => name.split("/").at(-1);
 
 /** A map that the others of the page can move; Shift draws a lasso. */

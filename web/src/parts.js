@@ -9,7 +9,7 @@ import { svg } from "./picture.js";
 export function Panel({ title, help, error, children, actions, wide }) {
   const [open, set] = useState(false);
   const words = typeof help === "string" ? [help] : help;
-  return html`<section class=${`panel${wide ? " wide" : ""}${error ? " broken" : ""}`}>
+  return html`<section class=${`panel${wide ? ` ${wide === true ? "wide" : wide}` : ""}${error ? " broken" : ""}`}>
     <header><h2>${title}</h2><span class="grow"></span>${actions}${help ? html`<button class="quiet" aria-expanded=${open} title="What is this?" onClick=${() => set(!open)}>?</button>` : null}</header>
     ${open ? html`<div class="help">${words.map((w) => w.split("\n\n").map((p) => html`<p>${p}</p>`))}</div>` : null}
     ${error ? html`<p class="error" role="alert">${error}</p>` : null}

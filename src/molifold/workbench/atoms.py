@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from numpy import ndarray
 from molifold.molecule import Molecule
 from molifold.plots.marks import Bars, Heatmap, Line, Mark, Points, Text
 from molifold.plots.picture import Axis, Panel, Picture
+from molifold.workbench.inside import shortened
 
 #: Heads that are drawn, arrows of every atom, points of an arrow, and classes of width.
 HEADS, ARROWS, POINTS, CLASSES = 4, 2, 14, 4
@@ -24,10 +25,14 @@ SIDE = 3.3
 COLOURS = {"H": "muted", "C": "ink", "N": "blue", "O": "bad", "S": "fair", "P": "orange", "X": "muted"}
 
 
-def attention(weights: Float[ndarray, "heads atoms atoms"], molecule: Molecule) -> Picture:
-    """For every head: the strongest arrows from the atom that is looked at to the one that looks, and all weights.
+def attention(
+    weights: Float[ndarray, "heads atoms atoms"], molecule: Molecule, *, names: Sequence[str] = ()
+) -> Picture:
+    """The strongest arrows from the atom that is looked at to the one that looks, and all weights.
 
-    ``weights[h, i, j]`` is how much atom i takes from atom j; every row adds up to one.
+    Drawn are the heads that are farthest from looking at all atoms alike.
+
+    ``weights[h, i, j]`` is how much atom i takes from atom j; nodes beyond the molecule's atoms are left out.
 
     Raises:
         ValueError: if the weights are not those of the molecule's atoms.
@@ -38,17 +43,19 @@ def attention(weights: Float[ndarray, "heads atoms atoms"], molecule: Molecule) 
     """
     n = molecule.n_atoms
     weights = np.asarray(weights, dtype=float)
-    if weights.ndim == 2 and weights.shape[1] == n and weights.shape[0] % n == 0:
-        weights = weights.reshape(-1, n, n)
-    if weights.ndim != 3 or weights.shape[1:] != (n, n):
+    if weights.ndim != 3 or min(weights.shape[1:]) < n:
         raise ValueError(f"weights: got shape {weights.shape}, expected [heads, {n}, {n}] for {molecule!r}")
-    heads = min(HEADS, len(weights))
+    weights = np.nan_to_num(weights[:, :n, :n])
+    entropy = -(weights * np.log(np.maximum(weights, 1e-12))).sum((1, 2))
+    chosen = np.sort(np.argsort(entropy, kind="stable")[:HEADS])
+    heads = len(chosen)
     places = layout(molecule)
-    top = float(np.nanmax(weights[:heads], initial=1e-12))
+    top = float(weights[chosen].max(initial=1e-12))
     panels = []
-    for h in range(heads):
-        panels.append(_graph(weights[h], molecule, places, title=f"head {h + 1}", cell=(0, h, 1, 1)))
-        panels.append(_matrix(weights[h], molecule, top=top, first=h == 0, cell=(1, h, 1, 1)))
+    for k, h in enumerate(chosen):
+        title = shortened(str(names[h])) if len(names) else f"head {h + 1}"
+        panels.append(_graph(weights[h], molecule, places, title=title, cell=(0, k, 1, 1)))
+        panels.append(_matrix(weights[h], molecule, top=top, first=k == 0, cell=(1, k, 1, 1)))
     # One bond length is as long along y as along x.
     reach = np.abs(places).max(0) + 0.8
     tall = float(np.clip(SIDE * reach[1] / reach[0], 0.8, 1.3 * SIDE)) + 0.4
@@ -108,7 +115,7 @@ def _graph(
     marks: list[Mark] = [
         _lines([np.stack([places[i], places[j]]) for i, j in molecule.bonds], colour="fill", width=5.0)
     ]
-    off = np.where(np.eye(len(weights), dtype=bool), 0.0, np.nan_to_num(weights))
+    off = np.where(np.eye(len(weights), dtype=bool), 0.0, weights)
     least = CHOSEN / len(off)
     pairs = [(int(i), int(j)) for i in range(len(off)) for j in np.argsort(-off[i])[:ARROWS] if off[i, j] > least]
     strength = np.array([off[i, j] for i, j in pairs])
@@ -127,8 +134,7 @@ def _graph(
         marks.append(Points(x=ends[:, 0], y=ends[:, 1], colour="vermilion", size=3.5))
     marks += _atoms(molecule, places)
     x, y = (Axis(ticks=(), line=False, limits=(-float(r), float(r))) for r in np.abs(places).max(0) + 0.8)
-    looked = f"{100 * off.sum() / max(np.nansum(weights), 1e-12):.0f} % from other atoms"
-    return Panel(marks=tuple(marks), title=title, caption=looked, x=x, y=y, cell=cell)
+    return Panel(marks=tuple(marks), title=title, x=x, y=y, cell=cell)
 
 
 def _matrix(
@@ -200,8 +206,3 @@ def layout(molecule: Molecule) -> Float[ndarray, "atoms 2"]:
     points: list[Geometry.Point3D] = [mol.GetConformer().GetAtomPosition(i) for i in range(molecule.n_atoms)]
     places = np.array([[p.x, p.y] for p in points]).reshape(-1, 2)
     return (places - (places.min(0) + places.max(0)) / 2) / 1.5
-
-
-def weights_of(arrays: Mapping[str, ndarray]) -> ndarray:
-    """The weights of a record: its array of most dimensions."""
-    return max(arrays.values(), key=lambda a: a.ndim)

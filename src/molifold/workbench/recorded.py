@@ -12,7 +12,7 @@ from molifold.plots.picture import Axis, Panel, Picture
 from molifold.plots.style import series
 from molifold.runs import Run
 from molifold.workbench import verdicts
-from molifold.workbench.atoms import attention, hurts, weights_of
+from molifold.workbench.atoms import attention, hurts
 from molifold.workbench.inside import shortened
 
 #: Rows of a table that are drawn.
@@ -37,8 +37,8 @@ def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Pictur
     kind, arrays = run.record(name, step=step)
     if name in NAMED:
         return NAMED[name](arrays)
-    if name.startswith("attention") and run.molecule is not None:
-        return attention(weights_of(arrays), run.molecule)
+    if name == "attention" and "heads" in arrays and run.molecule is not None:
+        return attention(arrays["heads"], run.molecule, names=[str(n) for n in arrays.get("head", ())])
     if name.endswith(" - atoms") and kind == "table" and run.molecule is not None:
         return hurts(arrays["name"], next(v for k, v in arrays.items() if k != "name"), run.molecule)
     makers = {
