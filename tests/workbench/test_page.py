@@ -337,7 +337,7 @@ def test_compare_shows_where_two_ensembles_differ(page):
     assert abs(found - 0.383) < noise
     # Draws of one step of the training beside the others; the choice is in the address.
     page.look(page="compare", runs=["trained"], side=["trained/history", "trained/generated"])
-    page.locator(".panel select").nth(1).select_option("100")
+    page.locator("select:has(option[value='100'])").select_option("100")
     page.wait_for_selector("text=500 frames")
     assert state_of(page)["side"] == ["trained/history@100", "trained/generated"]
     assert page.errors == []
