@@ -75,6 +75,12 @@ def test_the_tree_has_shapes_counts_and_the_worst_verdict_below(run):
     assert modules["steps.2.net"].update == pytest.approx((1e-2 + 1e-4) / 2)
 
 
+def test_a_torn_checkpoint_is_named(run):
+    (run.checkpoints[40] / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="model.safetensors: not a safetensors file"):
+        inside.tree(run)
+
+
 def test_a_run_without_checkpoints_has_the_names_that_probes_saw(tmp_path):
     with Run.create(tmp_path / "run") as writer:
         writer.record(

@@ -232,15 +232,22 @@ class Run:
         return dict(sorted((int(p.name[5:]), p) for p in found if re.fullmatch(r"step-\d+", p.name)))
 
     def shapes(self, *, step: int | None = None) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the weights of a checkpoint (default: the last), read without any weight; {} if none."""
-        from safetensors import safe_open
+        """Names and shapes of the weights of a checkpoint (default: the last), read without any weight; {} if none.
+
+        Raises:
+            RunFormatError: if the file is no safetensors file.
+        """
+        from safetensors import SafetensorError, safe_open
 
         kept = self.checkpoints
         path = kept.get(max(kept, default=-1) if step is None else step)
         if path is None or not (path / "model.safetensors").exists():
             return {}
-        with safe_open(path / "model.safetensors", framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+        try:
+            with safe_open(path / "model.safetensors", framework="numpy") as file:
+                return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+        except SafetensorError as error:
+            raise RunFormatError(f"{path / 'model.safetensors'}: not a safetensors file ({error})") from None
 
     @property
     def inbox(self) -> tuple[inbox.Request, ...]:
