@@ -140,6 +140,26 @@ def test_principal_components_are_those_of_numpy(frames):
     assert min(np.abs(found - expected).max(), np.abs(found + expected).max()) < 1e-4
 
 
+def test_clusters_are_the_basins_that_were_planted(frames):
+    """Frames with psi turned by half a turn in every third: two clusters, the larger one first."""
+    turned = np.arange(300) % 3 == 0
+    angle = np.pi * turned
+    x = np.repeat(frames.x[:1].astype(float), 300, axis=0) + 0.004 * np.random.default_rng(1).normal(size=(300, 22, 3))
+    axis = x[:, 14] - x[:, 8]  # CA-C: what lies behind it turns with psi
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    behind = x[:, 15:] - x[:, 14:15]
+    along = (behind * axis[:, None]).sum(-1, keepdims=True) * axis[:, None]
+    cross = np.cross(np.broadcast_to(axis[:, None], behind.shape), behind)
+    c, s = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    x[:, 15:] = x[:, 14:15] + along + c * (behind - along) + s * cross
+    m = Measured(Ensemble(frames.molecule, x))
+    np.testing.assert_array_equal(m.column("cluster"), turned.astype(np.float32))
+    # An ensemble's own clusters stay what they are; a handful of frames has none.
+    own = frames.assign(cluster=np.full(300, 7))
+    assert set(Measured(own).column("cluster")) == {7}
+    assert "cluster" not in Measured(frames[:20]).known
+
+
 def test_records_become_pictures(desk):
     block = desk.answer("record", {"name": "one", "record": "norms"})
     size = int.from_bytes(block[:4], "little")

@@ -115,7 +115,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
   }, [path]);
   const atoms = about?.elements.length ?? 0;
   const image = path?.x ? path.x.subarray(3 * atoms * path.at, 3 * atoms * (path.at + 1)) : null;
-  const perAtom = about?.atom_values ?? [], perFrame = (about?.columns ?? []).filter((c) => ["kept", "energy", "weight"].includes(c.kind) || c.name === third);
+  const perAtom = about?.atom_values ?? [], perFrame = (about?.columns ?? []).filter((c) => ["kept", "energy", "weight"].includes(c.kind) || c.name === "cluster" || c.name === third);
   const rows = image ? [path.rows[path.at]] : shown?.rows ?? [], paint = paintOf(state.paint, perAtom, rows.map((r) => columns[coloured]?.[r]), perFrame.find((c) => c.name === coloured)?.label);
   const saveFrames = async (kind) => {
     const chosen = path?.rows ?? (selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : []), own = shown?.at && shown.x;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,15 @@ from molifold.analysis.freedom import DegreeOfFreedom, degrees_of_freedom, value
 from molifold.ensemble import Ensemble
 from molifold.geometry import superpose
 from molifold.plots.style import label
+from molifold.workbench.grouped import LOOKED_AT, clusters
 from molifold.workbench.pointed import readable
 
 #: Frames measured at a time, columns that are kept, frames to which principal components are fitted.
 CHUNK, KEPT, FITTED = 65_536, 12, 20_000
 #: Principal components offered.
 COMPONENTS = ("pc1", "pc2", "pc3")
+#: The column of clusters, for ensembles that bring none of their own, and the frames that it takes.
+CLUSTER, FEWEST = "cluster", 100
 KT = "kT"
 
 
@@ -56,6 +59,7 @@ class Measured:
         self.known = {c.name: c for c in self._columns()}
         self._kept: OrderedDict[str, ndarray] = OrderedDict()
         self._axes: tuple[ndarray, ndarray] | None = None
+        self._clusters: Callable[[Ensemble], ndarray] | None = None
 
     def follow(self, ensemble: Ensemble) -> None:
         """Go on with the same store, grown: only its new frames will be measured.
@@ -64,7 +68,7 @@ class Measured:
         """
         if len(ensemble) < len(self.ensemble):
             self._kept.clear()
-            self._axes = None
+            self._axes = self._clusters = None
         self.ensemble = ensemble
 
     def column(self, name: str) -> Float[ndarray, " frames"]:
@@ -122,6 +126,8 @@ class Measured:
         if sum(f.kind == "torsion" for f in self.freedoms) > 1:
             for name in COMPONENTS:
                 yield Column(name, f"principal component {name[-1]}", "", None, "collective")
+            if CLUSTER not in e.columns and len(e) >= FEWEST:
+                yield Column(CLUSTER, "cluster (density peaks)", "", None, "collective")
         if e.log_p is not None:
             yield Column("u", "reduced energy", KT, None, "energy")
         if e.log_q is not None:
@@ -151,6 +157,11 @@ class Measured:
         return np.concatenate([np.empty(0, np.float32), *parts])
 
     def _measure(self, name: str, part: Ensemble) -> ndarray:
+        if name == CLUSTER and name not in part.columns:
+            if self._clusters is None:
+                rows = np.unique(np.linspace(0, len(self.ensemble) - 1, LOOKED_AT).astype(np.int64))
+                self._clusters = clusters(Ensemble(self.ensemble.molecule, self._take(rows)))
+            return self._clusters(Ensemble(part.molecule, part.x)).astype(np.float32)
         if name in COMPONENTS:
             mean, axes = self._principal_axes()
             found = (_turning(self._torsions(part)) - mean) @ axes[:, COMPONENTS.index(name)]
