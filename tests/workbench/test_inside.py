@@ -126,6 +126,24 @@ def test_the_source_that_stands_out_is_on_top_and_written():
     assert [(m.text, m.x, m.y) for m in panel.marks if isinstance(m, Text)] == [("9.5", 1.5, 2.5), ("5.0", 1.5, 1.5)]
 
 
+def test_numbered_things_are_drawn_as_distributions(tmp_path):
+    values = np.random.default_rng(0).lognormal(0, 3, size=200)
+    with Run.create(tmp_path / "run") as writer:
+        table = {"name": np.arange(200).astype(str), "condition": values, "sign": np.ones(200)}
+        writer.record(1, "jacobian", kind="table", arrays=table)
+    condition, sign = picture_of_record(Run.open(tmp_path / "run"), "jacobian").panels
+    assert (condition.title, condition.caption) == ("log10 condition", f"largest: {values.argmax()}")
+    np.testing.assert_array_equal(condition.marks[0].values, np.histogram(np.log10(values), bins=40)[0])
+    assert sign.marks[0].values.sum() == 200
+
+
+def test_the_splines_that_are_worst_off_are_on_top():
+    arrays = {"name": np.array(["a", "b"]), "in_use": np.array([5.0, 1.2]), "tails": np.array([0.0, 0.3])}
+    picture = verdicts.splines({**arrays, "clamped": np.array([0.01, 0.0])})
+    assert [text for _, text in picture.panels[0].y.ticks] == ["b (1.2)", "a (5.0)"]
+    assert [m.text for m in picture.panels[0].marks if isinstance(m, Text)] == ["30%"]
+
+
 def test_attention_points_at_the_atom_that_looks():
     n = ALANINE.molecule.n_atoms
     weights = np.full((6, n + 2, n + 2), 1 / (n + 2))  # two nodes more than atoms, as of a latent map
@@ -162,8 +180,8 @@ def test_records_of_atoms_and_frames_become_colours(run, tmp_path):
     assert name == "where it hurts: steps.2.net.0.weight"
     np.testing.assert_array_equal(frames, [np.nan] * 3 + [0.1] + [np.nan] * 3 + [0.9] + [np.nan] * 2)
     assert frame_values(run, frames=5) == {}  # speaks of a frame 7 that is not there
-    hurts = picture_of_record(run, "where it hurts - atoms").panels[0].marks[1]
-    assert (hurts.values[14], hurts.values.max()) == (1.0, 1.0)
+    formula = picture_of_record(run, "where it hurts - atoms").panels[0].marks[1]
+    assert (formula.values[14], formula.values.max(), formula.limits) == (1.0, 1.0, (0.0, 1.0))
 
     x = np.repeat(ALANINE.x, 10, axis=0)
     Ensemble(ALANINE.molecule, x).save(run.path / "ensembles" / "reference")

@@ -8,10 +8,9 @@ import { EnsembleMap } from "./map.js";
 import { useAnswer } from "./state.js";
 import { count, short } from "./ticks.js";
 
-const SIDE_HELP = ["Every frame of one ensemble; all maps share axes, view and selection. Shift draws a lasso: its share of each ensemble stands below the map.",
-  "Healthy: the same basins at the same depth.", "Otherwise: lasso what one of them lacks and compare the shares; what differs there, torsion by torsion, is on the page Conformations."];
+const SIDE_HELP = ["All maps share axes, view and selection. Shift draws a lasso: its share of each ensemble stands below the map.", "Healthy: the same basins at the same depth.", "Otherwise: lasso what one of them lacks and compare the shares; what differs there, torsion by torsion, is on the page Conformations."];
 const LEAST = 1, MOST = 4; // kT to which the scale of a difference reaches
-const DIFFERENCE_HELP = ["The first map minus the other one. Grey: both have frames there, and the difference is below three standard errors, which come from 20 blocks of frames in order (so a trajectory that remembers itself, or a few heavy weights, count for what they are worth). Below: the total variation between them and the part that noise alone would give.",
+const DIFFERENCE_HELP = ["The first map minus the other one; grey where that is below three standard errors (from 20 blocks of frames in order, so frames that remember each other and heavy weights count for what they are worth). Below: the total variation between them, and that of noise alone.",
   "Healthy: grey, and a total variation near its noise.", "Otherwise: red where the first has too few frames (higher free energy), blue where it has too many; draw a lasso there."];
 
 export function Compare({ source, state, change, known, ensemble }) {
@@ -48,11 +47,7 @@ function Side({ source, name, names, x, y, state, view, maps, follow, select, ta
   const share = useMemo(() => {
     if (!ready || !fits) return null;
     const rows = inside(columns[x], columns[y], polygon.points, { px: xc.period, py: yc.period });
-    if (!weights) return rows.length / columns[x].length;
-    let part = 0, whole = 0;
-    for (const w of weights) whole += w;
-    for (const r of rows) part += weights[r];
-    return part / whole;
+    return weights ? rows.reduce((s, r) => s + weights[r], 0) / weights.reduce((s, w) => s + w, 0) : rows.length / columns[x].length;
   }, [ready, polygon, weights]);
   const data = useMemo(() => (ready ? { about: name, x: columns[x], y: columns[y], xc, yc, weights, mode: state.colour === "density" ? "density" : "free energy", polygons: fits ? [polygon.points] : [] } : null), [ready, columns[x], columns[y], weights, state.colour, polygon]);
   const missing = about.value && (!has(x) || !has(y)) ? `This ensemble has no column ${has(x) ? y : x}; choose other axes.` : null;
@@ -89,7 +84,6 @@ function shared(element, maps, name) {
   const map = new EnsembleMap(element, {}), shift = (e) => e.key === "Shift" && map.use(e.type === "keydown" ? "lasso" : "pick");
   const remove = () => { removeEventListener("keydown", shift); removeEventListener("keyup", shift); maps.delete(name); map.remove(); };
   maps.set(name, map);
-  addEventListener("keydown", shift);
-  addEventListener("keyup", shift);
+  for (const type of ["keydown", "keyup"]) addEventListener(type, shift);
   return { show: (...a) => map.show(...a), map, remove };
 }

@@ -31,35 +31,24 @@ export class MoleculeView {
   show(about, x, colour = { by: "element" }, keepCamera = true) {
     const atoms = about.elements.length, n = x.length / (3 * atoms);
     const neighbours = Array.from({ length: atoms }, () => []);
-    for (let b = 0; b < about.bonds.length; b += 2) {
-      neighbours[about.bonds[b]].push(about.bonds[b + 1]);
-      neighbours[about.bonds[b + 1]].push(about.bonds[b]);
-    }
+    for (let b = 0; b < about.bonds.length; b += 1) neighbours[about.bonds[b]].push(about.bonds[b ^ 1]);
     const same = this.model && this.shown === `${n} ${atoms} ${about.name}`;
     if (!same) {
       this.viewer.removeAllModels();
       this.model = this.viewer.addModel();
-      const list = [];
-      for (let f = 0; f < n; f += 1) {
-        for (let a = 0; a < atoms; a += 1) {
-          const k = 3 * (f * atoms + a);
-          list.push({ elem: about.elements[a], x: 10 * x[k], y: 10 * x[k + 1], z: 10 * x[k + 2], serial: f * atoms + a,
-            bonds: neighbours[a].map((b) => b + f * atoms), bondOrder: neighbours[a].map(() => 1), properties: {} });
-        }
-      }
-      this.model.addAtoms(list);
+      this.model.addAtoms(Array.from({ length: n * atoms }, (_, i) => {
+        const a = i % atoms, near = neighbours[a];
+        return { elem: about.elements[a], x: 10 * x[3 * i], y: 10 * x[3 * i + 1], z: 10 * x[3 * i + 2], serial: i, bonds: near.map((b) => b + i - a), bondOrder: near.map(() => 1), properties: {} };
+      }));
     }
     const all = this.model.selectedAtoms({});
     for (const [i, atom] of all.entries()) {
       if (same) { atom.x = 10 * x[3 * i]; atom.y = 10 * x[3 * i + 1]; atom.z = 10 * x[3 * i + 2]; }
       atom.colour = colourOf(colour, about.elements[i % atoms], Math.floor(i / atoms), i % atoms);
     }
-    const colorfunc = (atom) => atom.colour;
-    const many = n > 20;
-    this.viewer.setStyle({}, n === 1
-      ? { stick: { radius: 0.13, colorfunc }, sphere: { scale: 0.26, colorfunc } }
-      : many ? { line: { colorfunc, linewidth: 1 } } : { stick: { radius: 0.06, colorfunc } });
-    if (about.flat) this.viewer.setStyle({}, { sphere: { radius: 0.5, colorfunc } });
+    const colorfunc = (atom) => atom.colour, one = { stick: { radius: 0.13, colorfunc }, sphere: { scale: 0.26, colorfunc } };
+    const several = n > 20 ? { line: { colorfunc, linewidth: 1 } } : { stick: { radius: 0.06, colorfunc } };
+    this.viewer.setStyle({}, about.flat ? { sphere: { radius: 0.5, colorfunc } } : n === 1 ? one : several);
     if (same) { this.model.removegl(this.viewer.modelGroup); this.model.molObj = null; }
     const turned = this.everShown === about.name && keepCamera;
     if (!turned) this.viewer.zoomTo();

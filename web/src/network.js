@@ -17,9 +17,9 @@ export function Network({ source, run, change, known }) {
     (({ name, worst }) => change({ page: "conformations", ensemble: `${run}/reference`, x: "", y: "", row: worst, selected: "", colour: name, paint: `atoms ${name}` }));
   return html`<div class="page">${about.error ?? inside.error ? html`<p class="error" role="alert">${about.error ?? inside.error}</p>` : null}
     ${failed.map((e) => html`<${Panel} key=${e.probe} title=${`Probe ${e.probe} failed at step ${count(e.step)}`} error=${e.message} wide><details><summary>traceback</summary><pre>${e.traceback}</pre></details><//>`)}
-    ${modules.length ? html`<${Modules} modules=${modules} help=${inside.value.help.modules} show=${show} />` : null}
+    ${modules.length ? html`<${Modules} key=${run} modules=${modules} help=${inside.value.help.modules} show=${show} />` : null}
     ${has ? html`<${Panel} title="Health of the layers" help=${inside.value.help.health} error=${health.error} wide>${health.value ? html`<${Picture} picture=${health.value} name=${`${run} health`} />` : null}<//>` : null}
-    ${records.length ? html`<div class="grid big">${records.map((r) => html`<${Record} key=${r.name} source=${source} run=${run} record=${r} show=${show} steps=${tail.records?.[r.name] ?? r.steps} />`)}</div>` : html`<p class="empty">No records yet. Probes write them while a run trains; <code>molifold diagnose ${run}</code> adds its verdict afterwards.</p>`}</div>`;
+    ${records.length ? html`<div class="grid big">${records.map((r) => html`<${Record} key=${`${run} ${r.name}`} source=${source} run=${run} record=${r} show=${show} steps=${tail.records?.[r.name] ?? r.steps} />`)}</div>` : html`<p class="empty">No records yet. Probes write them while a run trains; <code>molifold diagnose ${run}</code> adds its verdict afterwards.</p>`}</div>`;
 }
 
 function Modules({ modules, help, show }) {

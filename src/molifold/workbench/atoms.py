@@ -65,39 +65,40 @@ def attention(
     )  # fmt: skip
 
 
-def hurts(name: ndarray, values: Float[ndarray, " atoms"], molecule: Molecule) -> Picture:
-    """The structural formula with atoms in the colour of their value, and the largest values by atom.
-
-    Raises:
-        ValueError: if there is not one value per atom.
-    """
-    n = molecule.n_atoms
-    order = name.astype(int)
-    if sorted(order) != list(range(n)):
-        raise ValueError(f"values: got rows {order[:5].tolist()} ..., expected one per atom of {molecule!r}")
-    each = np.zeros(n)
-    each[order] = np.nan_to_num(np.asarray(values, dtype=float))
-    places, top = layout(molecule), float(each.max(initial=1e-12))
+def formula(values: Float[ndarray, " atoms"], molecule: Molecule, *, label: str) -> Picture:
+    """The structural formula with atoms in the colour of their value, and the largest values by atom."""
+    each = np.nan_to_num(np.asarray(values, dtype=float))
+    places, top = layout(molecule), float(np.abs(each).max(initial=1e-12))
+    signed = bool((each < 0).any())
     bonds = _lines([np.stack([places[i], places[j]]) for i, j in molecule.bonds], colour="line", width=4.0)
     atoms = Points(
-        x=places[:, 0], y=places[:, 1], values=each, colormap="error", limits=(0.0, top), bar="gain / nats", size=15.0
-    )
+        x=places[:, 0], y=places[:, 1], values=each, colormap="difference" if signed else "error", bar=label, size=15.0,
+        limits=(-top if signed else 0.0, top),
+    )  # fmt: skip
     words = [
-        Text(x=float(x), y=float(y), text=e, across="center", up="center", colour="paper" if v > 0.6 * top else "ink")
+        Text(
+            x=float(x),
+            y=float(y),
+            text=e,
+            across="center",
+            up="center",
+            colour="paper" if abs(v) > 0.6 * top else "ink",
+        )
         for (x, y), e, v in zip(places, molecule.elements, each, strict=True)
     ]
     reach = np.abs(places).max() + 0.7
     hidden = Axis(ticks=(), line=False, limits=(-reach, reach))
-    worst = np.argsort(-each, kind="stable")[:WORST]
-    worst = worst[each[worst] > 0]
+    worst = np.argsort(-np.abs(each), kind="stable")[:WORST]
+    worst = worst[each[worst] != 0]
     at = np.arange(len(worst), dtype=float)[::-1]
     ticks = tuple((float(y), f"{molecule.atom_names[i]} {i}") for y, i in zip(at, worst, strict=True))
+    along = Axis(label=label, limits=(-1.05 * top if signed else 0.0, 1.05 * top))
     bars = Bars(at=at, low=np.zeros(len(at)), high=each[worst], horizontal=True, colour="bad")
     return Picture(
-        name="hurts", size=(7.6, 3.9), widths=(1.35, 1.0), heights=(1.0,), panels=(
+        name="formula", size=(7.6, 3.9), widths=(1.35, 1.0), heights=(1.0,), panels=(
             Panel(marks=(bonds, atoms, *words), x=hidden, y=hidden, equal=True),
             Panel(
-                marks=(bars,), cell=(0, 1, 1, 1), x=Axis(label="gain", unit="nats", limits=(0.0, 1.05 * top)),
+                marks=(bars,), cell=(0, 1, 1, 1), x=along,
                 y=Axis(ticks=ticks, line=False),
             ),
         ),

@@ -22,8 +22,21 @@ def atom_values(run: Run) -> dict[str, Float[ndarray, " atoms"]]:
 
 
 def frame_values(run: Run, *, frames: int) -> dict[str, Float[ndarray, " frames"]]:
-    """Values per frame of the ensemble ``reference``, nan where none was recorded; names end in " - frames"."""
+    """Values per frame of the ensemble ``reference``, nan where none was recorded, from ``where it hurts``."""
     return dict(_found(run, "frames", size=frames))
+
+
+def placed(index: ndarray, values: ndarray, size: int) -> ndarray | None:
+    """Values at their numbers, nan elsewhere; None if a number is none of ``size`` things."""
+    try:
+        at = index.astype(np.int64)
+    except ValueError:
+        return None
+    if len(at) != len(values) or (len(at) and (at.min() < 0 or at.max() >= size)):
+        return None
+    out = np.full(size, np.nan)
+    out[at] = values
+    return out
 
 
 def readable(name: str) -> str:
@@ -38,29 +51,18 @@ def readable(name: str) -> str:
 
 def _found(run: Run, what: str, *, size: int) -> Iterator[tuple[str, ndarray]]:
     for record in run.records:
-        if not record.endswith(f" - {what}") or not run.records[record]:
+        # Frames of other records are those of a probe's batch, which the run does not keep.
+        meant = record.endswith(f" - {what}") and (what == "atoms" or record.startswith("where it hurts"))
+        if not meant or not run.records[record]:
             continue
         kind, arrays = run.record(record)
         name = record.removesuffix(f" - {what}")
         if kind == "table":
             numbers = [v for k, v in arrays.items() if k != "name" and v.dtype.kind in "fiu"]
-            if numbers and (values := _placed(arrays["name"], numbers[0], size)) is not None:
+            if numbers and (values := placed(arrays["name"], numbers[0], size)) is not None:
                 yield name, values
         elif kind == "map":
             order = np.argsort(-np.nansum(arrays["values"], axis=1), kind="stable")[:MOST]
             for i in order:
-                if (values := _placed(arrays["x"], arrays["values"][i], size)) is not None:
+                if (values := placed(arrays["x"], arrays["values"][i], size)) is not None:
                     yield f"{name.removesuffix(' by layer')}: {arrays['y'][i]}", values
-
-
-def _placed(index: ndarray, values: ndarray, size: int) -> ndarray | None:
-    """Values at their numbers, nan elsewhere; None if a number is none of ``size`` things."""
-    try:
-        at = index.astype(np.int64)
-    except ValueError:
-        return None
-    if len(at) != len(values) or (len(at) and (at.min() < 0 or at.max() >= size)):
-        return None
-    out = np.full(size, np.nan)
-    out[at] = values
-    return out

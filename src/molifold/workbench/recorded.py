@@ -8,22 +8,26 @@ import numpy as np
 from numpy import ndarray
 
 from molifold.plots.marks import Bars, Heatmap, Line, Steps, Table, Text
-from molifold.plots.picture import Axis, Panel, Picture
+from molifold.plots.picture import Axis, Panel, Picture, grid
 from molifold.plots.style import series
 from molifold.runs import Run
 from molifold.workbench import verdicts
-from molifold.workbench.atoms import attention, hurts
+from molifold.workbench.atoms import attention, formula
 from molifold.workbench.inside import shortened
+from molifold.workbench.pointed import placed
 
 #: Rows of a table that are drawn.
 MOST_ROWS = 200
 #: Things without an order that are drawn, largest first.
 RANKED = 16
+#: Numbered things beyond so many are drawn as distributions, of so many quantities, in so many bins.
+FEW, QUANTITIES, BINS = 40, 4, 40
 #: Records with a drawing of their own.
 NAMED: Mapping[str, Callable[[dict[str, ndarray]], Picture]] = {
     "expressivity": verdicts.expressivity,
     "what is missing": verdicts.missing,
     "latent dependence": verdicts.dependence,
+    "spline bins": verdicts.splines,
 }
 
 
@@ -39,8 +43,12 @@ def picture_of_record(run: Run, name: str, *, step: int | None = None) -> Pictur
         return NAMED[name](arrays)
     if name == "attention" and "heads" in arrays and run.molecule is not None:
         return attention(arrays["heads"], run.molecule, names=[str(n) for n in arrays.get("head", ())])
-    if name.endswith(" - atoms") and kind == "table" and run.molecule is not None:
-        return hurts(arrays["name"], next(v for k, v in arrays.items() if k != "name"), run.molecule)
+    if name.endswith(" - atoms") and kind == "table" and (molecule := run.molecule) is not None:
+        label, values = next((k, v) for k, v in arrays.items() if k != "name")
+        if (each := placed(arrays["name"], values, molecule.n_atoms)) is not None:
+            return formula(each, molecule, label=label)
+    if kind == "table" and len(arrays.get("name", ())) > FEW and all(str(n).isdigit() for n in arrays["name"]):
+        return _distributions(name, arrays)
     makers = {
         "scalar": _text, "text": _text, "histogram": _histogram, "map": _map, "table": _table, "series": _series,
     }  # fmt: skip
@@ -135,6 +143,30 @@ def _ranked(names: list[str], key: str, value: ndarray) -> tuple[Panel, tuple[fl
         marks=(bars,), x=Axis(label=key), y=Axis(ticks=ticks, line=False), caption=f"{len(order)} of {len(names)}"
     )
     return panel, (6.4, 1.0 + 0.2 * len(order))
+
+
+def _distributions(name: str, arrays: dict[str, ndarray]) -> Picture:
+    """Things that only have a number, such as frames: how every quantity is distributed, and where it is largest."""
+    numbers = {k: v.astype(float) for k, v in arrays.items() if k != "name" and v.dtype.kind in "fiub"}
+    panels: list[Panel] = []
+    for key, all_values in list(numbers.items())[:QUANTITIES]:
+        values = all_values[np.isfinite(all_values)]
+        if not len(values):
+            continue
+        wide = bool((values > 0).all() and values.max() > 30 * values.min())
+        drawn = np.log10(values) if wide else values
+        low, high = float(drawn.min()), float(drawn.max())
+        counts, edges = np.histogram(drawn, bins=BINS, range=(low, high if high > low else low + 1))
+        worst = int(np.nanargmax(np.where(np.isfinite(all_values), all_values, np.nan)))
+        panels.append(Panel(
+            marks=(Steps(edges=edges, values=counts.astype(float), colour="blue", filled=True, opacity=0.8),),
+            title=f"log10 {key}" if wide else key, caption=f"largest: {arrays['name'][worst]}",
+            y=Axis(label="" if panels else "number", whole=True),
+        ))  # fmt: skip
+    placed_, widths, heights = grid(panels or [_text({"text": np.array("no number")})[0]], columns=2)
+    return Picture(
+        name=name, panels=placed_, widths=widths, heights=heights, size=(3.4 * len(widths) + 0.4, 2.3 * len(heights))
+    )
 
 
 def _block(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts of `molifold diagnose` as pictures: who could follow the loss, what was gained, which source is missing."""
+"""Findings as pictures: who could follow the loss, what was gained, which source is missing, splines at limits."""
 
 from __future__ import annotations
 
@@ -102,6 +102,20 @@ def dependence(arrays: dict[str, ndarray]) -> Picture:
         "dependence", kept, [str(arrays["y"][r]) for r in rows], [str(arrays["x"][c]) for c in columns],
         limits=(0.0, top), colormap="error", bar="nats", told=max(WORTHWHILE, 0.1 * top), digits=".2g",
         title="what one more coupling could remove", caption=f"strongest of {len(nats)} coordinates",
+    )  # fmt: skip
+
+
+def splines(arrays: dict[str, ndarray]) -> Picture:
+    """Shares of frames at the limits of a spline (columns), where they are largest (rows)."""
+    shares = {k: v.astype(float) for k, v in arrays.items() if k not in ("name", "in_use")}
+    values = np.stack(list(shares.values()), axis=1)
+    rows = _strongest(values)
+    bins = arrays.get("in_use", np.full(len(values), np.nan))
+    names = [f"{shortened(str(arrays['name'][r]))} ({bins[r]:.1f})" for r in rows]
+    return _cells(
+        "splines", values[rows], names, list(shares), limits=(0.0, max(0.1, float(np.nanmax(values, initial=0.0)))),
+        colormap="error", bar="share of frames", told=0.02, digits=".0%",
+        title="splines at their limits", caption=f"worst {len(rows)} of {len(values)}; in brackets: bins in use",
     )  # fmt: skip
 
 
