@@ -126,6 +126,15 @@ def test_the_source_that_stands_out_is_on_top_and_written():
     assert [(m.text, m.x, m.y) for m in panel.marks if isinstance(m, Text)] == [("9.5", 1.5, 2.5), ("5.0", 1.5, 1.5)]
 
 
+def test_a_table_has_errors_beside_values_and_short_names(tmp_path):
+    with Run.create(tmp_path / "run") as writer:
+        columns = {"rough": np.array([0.123456]), "rough_error": np.array([0.0123]), "groups": np.array([7])}
+        name = np.array(["transform.steps.2.conditioner.network.layers.0.output"])
+        writer.record(1, "smoothing", kind="table", arrays={"name": name, **columns})
+    (mark,) = picture_of_record(Run.open(tmp_path / "run"), "smoothing").panels[0].marks
+    assert (mark.head, mark.rows) == (("name", "rough", "groups"), (("steps.2…layers.0.output", "0.1235 ± 0.01", "7"),))
+
+
 def test_numbered_things_are_drawn_as_distributions(tmp_path):
     values = np.random.default_rng(0).lognormal(0, 3, size=200)
     with Run.create(tmp_path / "run") as writer:

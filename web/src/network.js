@@ -47,7 +47,7 @@ function Record({ source, run, record, steps, show }) {
   const [at, set] = useState(null);
   const step = at === null ? steps.at(-1) : steps[Math.min(at, steps.length - 1)];
   const picture = useAnswer(source, "record", { name: run, record: record.name, step });
-  const what = /^(.*) - (atoms|frames)$/.exec(record.name)?.[1];
+  const what = /^(.* - atoms|where it hurts - frames)$/.test(record.name) && record.name.split(" - ")[0];
   const onMap = what && show ? html`<button class="link" onClick=${() => show({ name: what, worst: -1 })}>on the map</button>` : null;
   const words = picture.value?.panels.length === 1 && picture.value.panels[0].marks[0]?.mark === "text" ? picture.value.panels[0].marks[0].text : null;
   return html`<${Panel} title=${record.name} help=${record.text} error=${picture.error} wide=${words !== null || picture.value?.size[0] > 8.5 || (picture.value?.size[0] > 6.6 && "broad")} actions=${onMap}>

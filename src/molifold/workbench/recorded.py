@@ -110,9 +110,12 @@ def _table(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
     numbers = {k: v for k, v in arrays.items() if k != "name" and v.dtype.kind in "fiub" and v.ndim == 1}
     if len(names) > 12 and numbers:
         return _bars(names, numbers)
-    head = tuple(arrays)
-    rows = tuple(tuple(_cell(arrays[k][i]) for k in head) for i in range(min(MOST_ROWS, len(arrays[head[0]]))))
-    panel = Panel(marks=(Table(head=head, rows=rows, widths=(1.0,) * len(head)),))
+    # A value and its standard error stand in one cell.
+    head = tuple(k for k in arrays if not (k.endswith("_error") and k.removesuffix("_error") in arrays))
+    n = min(MOST_ROWS, len(arrays[head[0]]))
+    rows = tuple(tuple(_with_error(arrays, k, i) for k in head) for i in range(n))
+    widths = tuple(float(max(len(k), *(len(row[j]) for row in rows))) for j, k in enumerate(head)) if rows else ()
+    panel = Panel(marks=(Table(head=head, rows=rows, widths=widths or (1.0,) * len(head)),))
     return panel, (7.0, 0.4 + 0.24 * (len(rows) + 1))
 
 
@@ -188,6 +191,13 @@ def _series(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
         for i, (k, y) in enumerate(others.items())
     )
     return Panel(marks=marks, legend="upper right"), (6.0, 3.2)
+
+
+def _with_error(arrays: dict[str, ndarray], key: str, row: int) -> str:
+    value, error = arrays[key][row], arrays.get(f"{key}_error")
+    if error is None:
+        return shortened(str(value)) if key == "name" else _cell(value)
+    return f"{_cell(value)} ± {float(error[row]):.1g}"
 
 
 def _cell(value: object) -> str:
