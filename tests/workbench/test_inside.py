@@ -149,7 +149,7 @@ def test_numbered_things_are_drawn_as_distributions(tmp_path):
 def test_the_splines_that_are_worst_off_are_on_top():
     arrays = {"name": np.array(["a", "b"]), "in_use": np.array([5.0, 1.2]), "tails": np.array([0.0, 0.3])}
     picture = verdicts.splines({**arrays, "clamped": np.array([0.01, 0.0])})
-    assert [text for _, text in picture.panels[0].y.ticks] == ["b (1.2)", "a (5.0)"]
+    assert [text for _, text in picture.panels[0].y.ticks] == ["b (1.2 bins)", "a (5.0 bins)"]
     assert [m.text for m in picture.panels[0].marks if isinstance(m, Text)] == ["30%"]
 
 

@@ -95,7 +95,7 @@ def formula(values: Float[ndarray, " atoms"], molecule: Molecule, *, label: str)
     along = Axis(label=label, limits=(-1.05 * top if signed else 0.0, 1.05 * top))
     bars = Bars(at=at, low=np.zeros(len(at)), high=each[worst], horizontal=True, colour="bad")
     return Picture(
-        name="formula", size=(7.6, 3.9), widths=(1.35, 1.0), heights=(1.0,), panels=(
+        name="formula", size=(6.6, 3.6), widths=(1.35, 1.0), heights=(1.0,), panels=(
             Panel(marks=(bonds, atoms, *words), x=hidden, y=hidden, equal=True),
             Panel(
                 marks=(bars,), cell=(0, 1, 1, 1), x=along,

@@ -73,7 +73,7 @@ def _histogram(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
         for i, row in enumerate(counts)
     )
     legend = "upper right" if len(names) > 1 else ""
-    return Panel(marks=marks, y=Axis(label="share", limits=None), legend=legend), (6.0, 3.2)  # type: ignore[arg-type]
+    return Panel(marks=marks, y=Axis(label="share", limits=None), legend=legend), (6.4, 3.2)  # type: ignore[arg-type]
 
 
 def _map(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
@@ -88,7 +88,7 @@ def _map(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
         x=x, y=y, values=np.where(np.isfinite(values), values, np.nan), colormap="difference" if signed else "density",
         limits=(-top, top) if signed else (low, max(high, low + 1e-12)), bar="value",
     )  # fmt: skip
-    return Panel(marks=(mark,), x=Axis(ticks=xticks, line=False), y=Axis(ticks=yticks, line=False)), (7.6, 4.0)
+    return Panel(marks=(mark,), x=Axis(ticks=xticks, line=False), y=Axis(ticks=yticks, line=False)), (6.4, 3.8)
 
 
 def _edges(
@@ -116,7 +116,7 @@ def _table(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
     rows = tuple(tuple(_with_error(arrays, k, i) for k in head) for i in range(n))
     widths = tuple(float(max(len(k), *(len(row[j]) for row in rows))) for j, k in enumerate(head)) if rows else ()
     panel = Panel(marks=(Table(head=head, rows=rows, widths=widths or (1.0,) * len(head)),))
-    return panel, (7.0, 0.4 + 0.24 * (len(rows) + 1))
+    return panel, (6.4, 0.4 + 0.24 * (len(rows) + 1))
 
 
 def _bars(names: list[str], numbers: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
@@ -133,7 +133,7 @@ def _bars(names: list[str], numbers: dict[str, ndarray]) -> tuple[Panel, tuple[f
     blocks = [_block(n) for n in names]
     starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
     ticks = tuple((float(i), blocks[i]) for i in starts[:: max(1, -(-len(starts) // 10))])
-    return Panel(marks=(bars,), x=Axis(ticks=ticks), y=Axis(label=key, scale="log" if log else "linear")), (7.6, 3.2)
+    return Panel(marks=(bars,), x=Axis(ticks=ticks), y=Axis(label=key, scale="log" if log else "linear")), (6.4, 3.0)
 
 
 def _ranked(names: list[str], key: str, value: ndarray) -> tuple[Panel, tuple[float, float]]:
@@ -168,7 +168,7 @@ def _distributions(name: str, arrays: dict[str, ndarray]) -> Picture:
         ))  # fmt: skip
     placed_, widths, heights = grid(panels or [_text({"text": np.array("no number")})[0]], columns=2)
     return Picture(
-        name=name, panels=placed_, widths=widths, heights=heights, size=(3.4 * len(widths) + 0.4, 2.3 * len(heights))
+        name=name, panels=placed_, widths=widths, heights=heights, size=(3.1 * len(widths) + 0.2, 2.2 * len(heights))
     )
 
 
@@ -190,7 +190,7 @@ def _series(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
         Line(x=x, y=np.where(np.isfinite(y), y, np.nan), colour=series(i), label=k)
         for i, (k, y) in enumerate(others.items())
     )
-    return Panel(marks=marks, legend="upper right"), (6.0, 3.2)
+    return Panel(marks=marks, legend="upper right"), (6.4, 3.2)
 
 
 def _with_error(arrays: dict[str, ndarray], key: str, row: int) -> str:

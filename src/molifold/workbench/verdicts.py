@@ -12,7 +12,7 @@ from molifold.workbench.inside import shortened
 #: Layers that are drawn, worst first, and the significance below which a source is not told.
 LAYERS, TOLD = 16, 4.0
 #: Columns of a matrix of latents, and nats below which a dependence is not told (as in the diagnosis).
-COLUMNS, WORTHWHILE = 8, 0.002
+COLUMNS, WORTHWHILE = 6, 0.002
 #: Parts of what the loss asks of a layer: column of the record, words, colour.
 PARTS = (
     ("under_trained", "the layer itself", "fair"),
@@ -111,11 +111,11 @@ def splines(arrays: dict[str, ndarray]) -> Picture:
     values = np.stack(list(shares.values()), axis=1)
     rows = _strongest(values)
     bins = arrays.get("in_use", np.full(len(values), np.nan))
-    names = [f"{shortened(str(arrays['name'][r]))} ({bins[r]:.1f})" for r in rows]
+    names = [f"{shortened(str(arrays['name'][r]))} ({bins[r]:.1f} bins)" for r in rows]
     return _cells(
         "splines", values[rows], names, list(shares), limits=(0.0, max(0.1, float(np.nanmax(values, initial=0.0)))),
         colormap="error", bar="share of frames", told=0.02, digits=".0%",
-        title="splines at their limits", caption=f"worst {len(rows)} of {len(values)}; in brackets: bins in use",
+        title="splines at their limits", caption=f"worst {len(rows)} of {len(values)}",
     )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _cells(
         x=Axis(ticks=tuple((j + 0.5, wrapped(c)) for j, c in enumerate(columns)), line=False, limits=(0.0, float(k))),
         y=Axis(ticks=tuple((n - i - 0.5, r) for i, r in enumerate(rows)), line=False, limits=(0.0, float(n))),
     )  # fmt: skip
-    return Picture(name=name, panels=(panel,), size=(max(5.2, min(8.4, 3.2 + 0.75 * k)), 1.4 + 0.22 * n))
+    return Picture(name=name, panels=(panel,), size=(max(6.2, min(8.4, 3.2 + 0.7 * k)), 1.4 + 0.22 * n))
 
 
 def wrapped(text: str, width: int = 12) -> str:
