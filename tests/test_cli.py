@@ -107,6 +107,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(molifold, tmp_path):
         ("check", tmp_path): "is no recipe",
         ("sample", tmp_path / "no-run"): "expected a run directory",
         ("report", tmp_path / "no-run"): "expected a run directory",
+        ("report", __file__): "expected a run directory",
         ("sample", tmp_path, "--out", "x.docx"): "expected one of the extensions",
         ("simulate", "no.pdb", "--to", tmp_path / "s", "--minutes", "1"): "no file no.pdb",
         ("simulate", torn, "--to", tmp_path / "s", "--minutes", "1"): "torn.pdb",

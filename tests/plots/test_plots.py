@@ -83,6 +83,19 @@ def test_free_energy_of_an_unseen_region_is_drawn_as_a_bound(two):
     assert f"no frame inside: above {none.low:.1f} kT" in text
 
 
+def test_a_profile_says_nothing_where_few_frames_count():
+    rng = np.random.default_rng(3)
+    angle = np.concatenate([rng.normal(0, 0.3, 5_000), np.full(2, 2.5), np.full(200, -2.5)])
+    light = np.where(angle > 2, -20.0, 0.0)  # two frames that weigh nothing would be a spike of 28 kT
+    profile = A.circular_histogram(angle, log_w=light)
+    line = plots.free_energy({}, profiles={"reweighted": profile}).panels[0].marks[0]
+    rare, common = np.searchsorted(profile.edges, [2.5, -2.5]) - 1
+    assert profile.density[rare] > 0
+    assert np.isnan(line.y[rare])
+    assert line.y[common] == pytest.approx(-np.log(profile.density[common] / profile.density.max()))
+    assert np.nanmax(line.y) < 10
+
+
 def test_long_curves_are_reduced_without_losing_their_extremes_and_nan_is_left_out():
     rng = np.random.default_rng(0)
     points = np.stack([np.arange(10_000), rng.normal(size=10_000)], axis=1)

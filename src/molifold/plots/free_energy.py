@@ -12,6 +12,9 @@ from molifold.plots.marks import Band, Line, Mark, Points, Span, Text
 from molifold.plots.picture import Axis, Panel, Picture
 from molifold.plots.style import angle, ensemble_colour, kelvin, label, signed, sizes
 
+#: A bin whose relative standard error is larger (fewer than about four frames that count) is left blank.
+UNKNOWN = 0.5
+
 
 def free_energy(
     differences: Mapping[str, FreeEnergyDifference],
@@ -22,6 +25,8 @@ def free_energy(
     temperature: float | None = None,
 ) -> Picture:
     """Profile ``-log p`` along a torsion, and ``F(region) - F(rest)`` of every ensemble with its 95 % interval.
+
+    Bins that too few frames tell about are gaps in the profile (``UNKNOWN``).
 
     Args:
         differences: by ensemble ("reference", "raw", "reweighted").
@@ -36,7 +41,7 @@ def free_energy(
     2
     """
     left = tuple(mark for key, h in profiles.items() for mark in _profile(h, key))
-    top = max((float(np.nanmax(mark.y)) for mark in left if isinstance(mark, Line)), default=1.0)
+    top = max((float(np.nanmax(mark.y, initial=1.0)) for mark in left if isinstance(mark, Line)), default=1.0)
     low, high = _reach(differences)
     panels = (
         Panel(
@@ -59,8 +64,8 @@ def free_energy(
 
 
 def _profile(h: Histogram, key: str) -> Iterator[Mark]:
-    density = np.where(h.density > 0, h.density, np.nan)
-    free = -np.log(density / np.nanmax(density))
+    density = np.where((h.density > 0) & (h.error <= UNKNOWN * h.density), h.density, np.nan)
+    free = -np.log(density / h.density.max())
     error = h.error / density
     colour = ensemble_colour(key)
     yield Line(x=h.centres, y=free, colour=colour, label=key, width=1.4)
@@ -84,7 +89,7 @@ def _differences(differences: Mapping[str, FreeEnergyDifference], low: float, hi
         yield Line(x=np.array([start, min(d.high, high)]), y=at, colour=colour, width=2)
         seen = np.isfinite(d.value)
         text = f"{signed(d.value, '.2f')} ± {d.error:.2f} kT" if seen else f"no frame inside: above {d.low:.1f} kT"
+        text += f", P = {100 * d.population_a.value:.2f} %"
         x = np.array([d.value if seen else start])
         yield Points(x=x, y=at[:1], colour=colour, size=7, symbol="o" if seen else ">")
         yield Text(x=low, y=0.2 - row, text=f"{key}: {text}", colour="ink", size=8.5)
-        yield Text(x=high, y=0.2 - row, text=f"P = {100 * d.population_a.value:.2f} %", across="right", size=8)

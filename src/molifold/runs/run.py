@@ -113,7 +113,7 @@ class Run:
         """``run.json`` as it is now: created, packages, seed, recipe, molecule, settings, state, attempts."""
         try:
             info = read_json(self.path / "run.json")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunFormatError(f"path: {self.path} holds no run.json, expected a run directory") from None
         except ValueError as error:
             raise RunFormatError(f"{self.path / 'run.json'}: not JSON ({error})") from None
