@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -13,6 +17,7 @@ from molifold.runs import Run
 from molifold.workbench import atoms, inside, verdicts
 from molifold.workbench.collection import Collection
 from molifold.workbench.desk import Desk
+from molifold.workbench.export import export_view
 from molifold.workbench.packing import unpack
 from molifold.workbench.pointed import atom_values, frame_values
 from molifold.workbench.recorded import picture_of_record
@@ -102,6 +107,30 @@ def test_health_is_the_median_of_every_layer_by_powers_of_ten(run):
     np.testing.assert_allclose(mark.x, [5, 15, 30, 50])
     with pytest.raises(KeyError, match="record: got 'update ratios', expected a table that was recorded at two steps"):
         inside.health(run, record="update ratios")
+
+
+def test_tables_of_other_things_than_layers_have_no_place_among_them(tmp_path):
+    with Run.create(tmp_path / "run") as writer:
+        for step in (1, 2):
+            for record, names in (("jacobian", ["0", "1"]), ("spline bins", ["steps.2: angle 1", "steps.2: angle 2"])):
+                writer.record(step, record, kind="table", arrays={"name": np.array(names), "value": np.ones(2)})
+    run = Run.open(tmp_path / "run")
+    assert inside.told(run)["histories"] == []
+    with pytest.raises(KeyError, match="expected a table that was recorded at two steps or more"):
+        inside.health(run)
+
+
+def test_a_file_carries_what_is_inside(run, tmp_path):
+    Ensemble(ALANINE.molecule, np.repeat(ALANINE.x, 10, axis=0)).save(run.path / "ensembles" / "reference")
+    text = export_view([run.path], tmp_path / "run.html").read_text()
+    blocks = json.loads(re.search(r"data-blocks>(.*?)</script>", text, re.DOTALL).group(1))
+    kept = {key: unpack(base64.b64decode(block)) for key, block in blocks.items() if "record" not in key[:6]}
+    assert len(kept['inside {"name":"run"}']["modules"]) == 5
+    assert 'health {"name":"run"}' in kept
+    about = kept['ensemble {"name":"run/reference"}']
+    assert [a["name"] for a in about["atom_values"]] == ["where it hurts"]
+    column = kept['column {"column":"where it hurts: steps.2.net.0.weight","name":"run/reference"}']["values"]
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(column)), [3, 7])
 
 
 def test_verdicts_stand_beside_promised_and_measured_gains(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,6 @@ LAYERS, STEPS, COLUMNS = 40, 120, 3
 WIDE, NAMES = 3.7, 1.9
 #: Verdicts of a layer, worst first.
 VERDICTS = ("under-powered", "under-trained", "doubtful", "sound")
-#: Tables whose rows are atoms, frames or coordinates and not layers.
-ELSEWHERE = (" - atoms", " - frames", " - coordinates")
 #: Above this ratio of its largest to its smallest value a table is drawn by powers of ten.
 POWERS = 30.0
 
@@ -192,8 +191,15 @@ def health(run: Run, *, record: str = "") -> Picture:
 
 def _tables(run: Run) -> dict[str, tuple[int, ...]]:
     """Tables of layers that were recorded at two steps or more, and when."""
-    several = {n: steps for n, steps in run.records.items() if len(steps) > 1 and not n.endswith(ELSEWHERE)}
-    return {name: steps for name, steps in several.items() if run.about(name)["kind"] == "table"}
+    several = {name: steps for name, steps in run.records.items() if len(steps) > 1}
+    return {name: steps for name, steps in several.items() if _layers(*run.record(name))}
+
+
+def _layers(kind: str, arrays: Mapping[str, ndarray]) -> bool:
+    """Whether rows are layers (dotted names without spaces), with a number for each."""
+    if kind != "table" or _first(arrays) is None:
+        return False
+    return bool(len(arrays["name"])) and all(re.fullmatch(r"\w+(\.\w+)+", str(n)) for n in arrays["name"])
 
 
 def _history(run: Run, name: str, steps: tuple[int, ...]) -> tuple[tuple[str, ...], ndarray, ndarray] | None:
