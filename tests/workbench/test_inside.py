@@ -214,9 +214,10 @@ def test_the_formula_has_bonds_of_about_one_length_and_atoms_apart():
 def test_records_of_atoms_and_frames_become_colours(run, tmp_path):
     (values,) = atom_values(run).values()
     assert (values[8], values[14], values.sum()) == (0.5, 1.0, 1.5)
-    (name, frames), *_ = frame_values(run, frames=10).items()
+    ((name, (index, gains)),) = frame_values(run, frames=10).items()
     assert name == "where it hurts: steps.2.net.0.weight"
-    np.testing.assert_array_equal(frames, [np.nan] * 3 + [0.1] + [np.nan] * 3 + [0.9] + [np.nan] * 2)
+    np.testing.assert_array_equal(index, [3, 7])
+    np.testing.assert_array_equal(gains, [0.1, 0.9])
     assert frame_values(run, frames=5) == {}  # speaks of a frame 7 that is not there
     formula = picture_of_record(run, "where it hurts - atoms").panels[0].marks[1]
     assert (formula.values[14], formula.values.max(), formula.limits) == (1.0, 1.0, (0.0, 1.0))
@@ -228,9 +229,14 @@ def test_records_of_atoms_and_frames_become_colours(run, tmp_path):
     about = unpack(desk.ensemble("run/reference"))
     assert [a["name"] for a in about["atom_values"]] == ["where it hurts"]
     assert name in [c["name"] for c in about["columns"]]
-    np.testing.assert_array_equal(
-        unpack(desk.column("run/reference", column=name))["values"], frames.astype(np.float32)
-    )
+    column = unpack(desk.column("run/reference", column=name))["values"]
+    np.testing.assert_array_equal(column, np.float32([np.nan] * 3 + [0.1] + [np.nan] * 3 + [0.9] + [np.nan] * 2))
+    # What a new diagnosis says is seen at once.
+    with Run.resume(run.path, step=40) as writer:
+        again = {"x": np.array(["2"]), "y": SITES["name"][:1], "values": np.array([[0.5]])}
+        writer.record(50, "where it hurts by layer - frames", kind="map", arrays=again)
+    column = unpack(desk.column("run/reference", column=name))["values"]
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(column)), [2])
     # Draws have no such column: the record counts frames of the reference.
     assert name not in [c["name"] for c in unpack(desk.ensemble("run/generated"))["columns"]]
 

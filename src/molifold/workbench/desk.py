@@ -22,7 +22,7 @@ from molifold.workbench.headlines import headline
 from molifold.workbench.inside import health, told
 from molifold.workbench.measured import Measured
 from molifold.workbench.packing import join, pack
-from molifold.workbench.pointed import atom_values, frame_values, readable
+from molifold.workbench.pointed import Told, atom_values, frame_values, readable
 from molifold.workbench.recorded import picture_of_record
 from molifold.workbench.statistics import Statistics, statistics_of
 
@@ -218,27 +218,20 @@ class Desk:
     def measured(self, name: str) -> Measured:
         """An ensemble's columns and structures, as far as it has grown by now."""
         with self._lock:
-            now = self.opened(name)
-            before = self._measured.get(name)
-            if (
-                before
-                and before.ensemble.molecule == now.molecule
-                and before.ensemble.columns.keys() == now.columns.keys()
-            ):
+            now, told = self.collection.ensemble(name), self._told(name)
+            if name in self._measured and self._measured[name].fits(now, told):
                 self._measured[name].follow(now)
             else:
-                self._measured[name] = Measured(now)
+                self._measured[name] = Measured(now, told=told)
             self._measured.move_to_end(name)
             while len(self._measured) > KEPT:
                 self._measured.popitem(last=False)
             return self._measured[name]
 
-    def opened(self, name: str) -> Ensemble:
-        """An ensemble as it is now, with columns of what records say of its frames."""
-        found, path = self.collection.ensemble(name), self._run_of(name)
-        if path is None or name.rpartition("/")[2] != "reference":
-            return found
-        return found.assign(**frame_values(Run.open(path), frames=len(found)))
+    def _told(self, name: str) -> dict[str, Told]:
+        """What records say of the frames of an ensemble: only those of the reference have numbers that they know."""
+        path = self._run_of(name) if name.rpartition("/")[2] == "reference" else None
+        return {} if path is None else frame_values(Run.open(path), frames=len(self.collection.ensemble(name)))
 
     def _run_of(self, name: str) -> Path | None:
         """Directory of the run that an ensemble belongs to."""

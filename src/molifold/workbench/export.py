@@ -14,7 +14,6 @@ import numpy as np
 
 from molifold.workbench.collection import Collection
 from molifold.workbench.desk import Desk
-from molifold.workbench.measured import Measured
 from molifold.workbench.packing import pack, unpack
 
 #: Frames kept of every ensemble, and bytes of coordinates at most.
@@ -103,10 +102,11 @@ def key(question: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _ensemble(desk: Desk, name: str, blocks: dict[str, bytes], frames: int) -> int:
-    ensemble = desk.opened(name)
+    whole = desk.measured(name)
+    ensemble = whole.ensemble
     size = max(1, min(frames, len(ensemble), BYTES // (12 * ensemble.molecule.n_atoms)))
     rows = np.linspace(0, len(ensemble) - 1, size).astype(np.int64)
-    m = Measured(ensemble[rows])
+    m = whole.some(rows)
     everything = np.arange(size)
     kept = [c for c in m.known.values() if c.kind in KINDS]
     about = {**unpack(desk.ensemble(name)), "frames": size}

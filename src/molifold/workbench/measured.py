@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from molifold.ensemble import Ensemble
 from molifold.geometry import superpose
 from molifold.plots.style import label
 from molifold.workbench.grouped import LOOKED_AT, clusters
-from molifold.workbench.pointed import readable
+from molifold.workbench.pointed import Told, readable
 
 #: Frames measured at a time, columns that are kept, frames to which principal components are fitted.
 CHUNK, KEPT, FITTED = 65_536, 12, 20_000
@@ -44,6 +44,8 @@ class Column:
 class Measured:
     """An ensemble, its columns and its structures. Memory stays bounded: the last few columns are kept, maps let go.
 
+    ``told`` is what records say of some of its frames.
+
     >>> from molifold import Molecule
     >>> butane = Molecule(elements=("C",) * 4, bonds=((0, 1), (1, 2), (2, 3)))
     >>> x = np.array([[[1.0, 0, 0], [0, 0, 0], [0, 0, 1.0], [0, 1.0, 1.0]]] * 2)
@@ -52,14 +54,19 @@ class Measured:
     array([1.5707964, 1.5707964], dtype=float32)
     """
 
-    def __init__(self, ensemble: Ensemble) -> None:
-        self.ensemble = ensemble
+    def __init__(self, ensemble: Ensemble, *, told: Mapping[str, Told] | None = None) -> None:
+        self.ensemble, self.told = ensemble, dict(told or {})
         self.flat = ensemble.molecule.dimensions != 3
         self.freedoms = () if self.flat else degrees_of_freedom(ensemble.molecule)
         self.known = {c.name: c for c in self._columns()}
         self._kept: OrderedDict[str, ndarray] = OrderedDict()
         self._axes: tuple[ndarray, ndarray] | None = None
         self._clusters: Callable[[Ensemble], ndarray] | None = None
+
+    def fits(self, ensemble: Ensemble, told: Mapping[str, Told]) -> bool:
+        """Whether this is the same ensemble, grown or not, of which records say the same."""
+        same = self.ensemble.molecule == ensemble.molecule and self.told.keys() == told.keys()
+        return same and all(np.array_equal(a, b) for n, v in told.items() for a, b in zip(v, self.told[n], strict=True))
 
     def follow(self, ensemble: Ensemble) -> None:
         """Go on with the same store, grown: only its new frames will be measured.
@@ -70,6 +77,11 @@ class Measured:
             self._kept.clear()
             self._axes = self._clusters = None
         self.ensemble = ensemble
+
+    def some(self, rows: Int[ndarray, " n"]) -> Measured:
+        """The same of some frames, in rising order."""
+        told = {n: (np.searchsorted(rows, i[np.isin(i, rows)]), v[np.isin(i, rows)]) for n, (i, v) in self.told.items()}
+        return Measured(self.ensemble[rows], told=told)
 
     def column(self, name: str) -> Float[ndarray, " frames"]:
         """One column, float32.
@@ -137,10 +149,16 @@ class Measured:
         units = {"time": "ps", "temperature": "K", "energy": "kJ/mol"}
         for name, value in e.columns.items():
             if value.ndim == 1 and value.dtype.kind in "fiub" and name not in {f.name for f in self.freedoms}:
-                yield Column(name, readable(name), units.get(name, ""), None, "kept")
+                yield Column(name, name, units.get(name, ""), None, "kept")
+        yield from (Column(name, readable(name), "", None, "kept") for name in self.told)
         yield Column("frame", "frame", "", None, "kept")
 
     def _fresh(self, name: str, start: int) -> ndarray:
+        if name in self.told:
+            index, numbers = self.told[name]
+            whole = np.full(len(self.ensemble), np.nan, dtype=np.float32)
+            whole[index] = numbers
+            return whole[start:]
         e, kind = self.ensemble, self.known[name].kind
         if name == "frame":
             return np.arange(start, len(e), dtype=np.float32)
