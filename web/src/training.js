@@ -63,5 +63,5 @@ function Ask({ source, run, state }) {
   };
   return html`<${Panel} title="Ask the training" help="Requests go through files in the run's inbox, so they reach a training on any machine that shares the folder. Evaluate draws so many conformations at once; their figures join the curves, their frames the ensemble history." wide>
     <div class="bar">${ASK.filter(([k]) => (k === "pause" ? state === "running" : k === "resume" ? state === "paused" : true)).map(([kind, label]) => html`<button key=${kind} onClick=${() => ask(kind)}>${label}</button>`)}
-      <span class="choice"><button title="draw now: effective sample size, distance to the reference, and the draws on the map" onClick=${() => ask("evaluate", { frames })}>Evaluate</button><input type="number" min="100" max="100000" step="100" value=${frames} aria-label="draws to evaluate with" onInput=${(e) => count(Math.max(1, Number(e.target.value)))} /><span>draws</span></span><span role="status">${said}</span></div><//>`;
+      <span class="choice"><button title="draw now, and measure the draws" onClick=${() => ask("evaluate", { frames })}>Evaluate</button><input type="number" min="100" max="100000" step="100" value=${frames} aria-label="draws to evaluate with" onInput=${(e) => count(Math.max(1, Number(e.target.value)))} /><span>draws</span></span><span role="status">${said}</span></div><//>`;
 }
