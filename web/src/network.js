@@ -9,7 +9,7 @@ export function Network({ source, run, change, known }) {
   const about = useAnswer(source, "run", { name: run }, { every: 5000, skip: !run });
   const tail = useTail(source, run, 2000);
   const inside = useAnswer(source, "inside", { name: run }, { every: 10000, skip: !run });
-  const has = Boolean(inside.value?.histories.length), health = useAnswer(source, "health", { name: run }, { every: 10000, skip: !has });
+  const has = Boolean(inside.value?.histories.length), health = useAnswer(source, "health", { name: run }, { every: 20000, skip: !has });
   const failed = [...new Map((tail.news ?? []).filter((e) => e.kind === "probe_failed").map((e) => [e.probe, e])).values()];
   const records = about.value?.records ?? [], modules = inside.value?.modules ?? [];
   if (!run) return html`<p class="empty">No run yet.</p>`;

@@ -17,7 +17,7 @@ from molifold.runs import Run
 from molifold.workbench import guide
 
 #: Rows of a map of layers over time, steps that it is made of, and maps side by side.
-LAYERS, STEPS, COLUMNS = 40, 120, 3
+LAYERS, STEPS, COLUMNS = 40, 60, 3
 #: Inches of one such map, and of the names of layers at its left.
 WIDE, NAMES = 3.7, 1.9
 #: Verdicts of a layer, worst first.
