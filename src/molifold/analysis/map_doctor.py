@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from molifold.analysis.map_quality import waves
+from molifold.finding import Finding
 
 #: A latent whose mean varies less than this over the frames is not active (Burda et al. 2016, arXiv 1509.00519).
 ACTIVE = 0.01
@@ -26,19 +27,6 @@ STILL = 0.98
 SHIFTS = 20
 #: Frames for the mutual information, which takes time squared.
 MUTUAL = 1500
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know: ``level`` ok, warning or error; what was found; and what to do about it."""
-
-    level: str
-    subject: str
-    message: str
-    remedy: str = ""
-
-    def __repr__(self) -> str:
-        return f"{self.level}: {self.subject}: {self.message}" + (f" -> {self.remedy}" if self.remedy else "")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def command(
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
         colour = COLOURS[finding.level]
-        text = finding.message + (f"\n[dim]{finding.fix}[/]" if finding.fix else "")
+        text = finding.message + (f"\n[dim]{finding.remedy}[/]" if finding.remedy else "")
         table.add_row(f"[{colour}]{finding.level}[/]", finding.subject, text)
     Console().print(table)
     errors = sum(finding.level == "error" for finding in findings)

@@ -6,24 +6,15 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from molifold.finding import Finding
+
 #: Frames of a store that are read at a time.
 CHUNK = 65_536
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: ``level`` is "ok", "warning" or "error"; ``fix`` says what to do."""
-
-    level: Literal["ok", "warning", "error"]
-    subject: str
-    message: str
-    fix: str = ""
 
 
 def check(what: str | Path | None = None, *, trust: Sequence[str] = ()) -> tuple[Finding, ...]:
@@ -168,7 +159,7 @@ def _run(path: Path) -> Iterator[Finding]:
         yield Finding("warning", "checkpoints", "there are none, so that it can be neither sampled nor resumed")
     for name in run.ensembles:
         for finding in _store(path / "ensembles" / name):
-            yield Finding(finding.level, f"{name}: {finding.subject}", finding.message, finding.fix)
+            yield Finding(finding.level, f"{name}: {finding.subject}", finding.message, finding.remedy)
 
 
 def _recipe(what: str | Path, trust: Sequence[str]) -> Iterator[Finding]:
