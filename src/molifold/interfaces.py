@@ -7,7 +7,7 @@ called. All have shape ``[batch]``. Lengths are in nm, angles in radians.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from molifold.ensemble import Ensemble
 
 RecordKind = Literal["scalar", "histogram", "map", "table", "series", "text"]
+
+#: What every example of a batch contributes to a loss: ``loss(model, batch) -> [examples]``.
+ExampleLoss = Callable[[nn.Module, Any], Float[Tensor, " examples"]]
 
 
 @runtime_checkable
@@ -104,7 +107,8 @@ class Moment:
 
     ``scalars`` are numbers the step computed anyway. ``batch`` is the small fixed probe batch. ``model`` is the raw
     module, in eval mode, with the gradients of the last step in ``.grad``. ``before`` holds the parameters as they were
-    before the last step, by name; empty where nobody kept them.
+    before the last step, by name; empty where nobody kept them. ``loss(model, batch)`` is the loss of every example of
+    the batch; None where nobody told.
     """
 
     step: int
@@ -112,6 +116,7 @@ class Moment:
     scalars: Mapping[str, float] = field(default_factory=dict)
     batch: Any = None
     before: Mapping[str, Tensor] = field(default_factory=dict)
+    loss: ExampleLoss | None = None
 
 
 Record = tuple[RecordKind, dict[str, np.ndarray]]

@@ -1,19 +1,39 @@
 """Looking at any ``nn.Module`` while it learns, without changing what it learns."""
 
+from molifold.probes.activations import activations, watch_activations
+from molifold.probes.alignment import alignment, representations, watch_layers
+from molifold.probes.curvature import curvature, watch_curvature
 from molifold.probes.expressivity import Expressivity, Verdict, expressivity
+from molifold.probes.gradient_noise import gradient_noise, watch_gradient_noise
 from molifold.probes.passive import gradient_norms, parameter_norms, update_ratios
 from molifold.probes.preserve import preserved, preserved_randomness
-from molifold.probes.watch import PASSIVE, Watch
+from molifold.probes.ranks import feature_ranks, watch_ranks, weight_ranks
+from molifold.probes.spikes import LossSpikes
+from molifold.probes.watch import DEFAULT, PASSIVE, Watch
 
 __all__ = [
+    "DEFAULT",
     "PASSIVE",
     "Expressivity",
+    "LossSpikes",
     "Verdict",
     "Watch",
+    "activations",
+    "alignment",
+    "curvature",
     "expressivity",
+    "feature_ranks",
+    "gradient_noise",
     "gradient_norms",
     "parameter_norms",
     "preserved",
     "preserved_randomness",
+    "representations",
     "update_ratios",
+    "watch_activations",
+    "watch_curvature",
+    "watch_gradient_noise",
+    "watch_layers",
+    "watch_ranks",
+    "weight_ranks",
 ]

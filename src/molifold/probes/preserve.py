@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -37,8 +38,23 @@ def preserved_randomness() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def _plainly() -> Iterator[None]:
+    """Whatever is compiled runs as it is written, and in the precision of its tensors."""
+    # Compilation is only touched where it is in use: loading it takes seconds.
+    compiling = "torch._dynamo" in sys.modules
+    with (
+        torch.compiler.set_stance("force_eager") if compiling else nullcontext(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False) if torch.cuda.is_initialized() else nullcontext(),
+    ):
+        yield
+
+
+@contextmanager
 def preserved(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Put ``model`` into eval mode and restore it and all randomness on leaving; yields the restorer.
+    """Put ``model`` into eval mode, eager and without autocast; restore it and all randomness on leaving.
+
+    Yields the restorer.
 
     Restored bit for bit: parameters, buffers, gradients (their tensors as well as their values), ``requires_grad``,
     train and eval modes, gradient mode, and the random states of Python, NumPy and torch.
@@ -75,7 +91,7 @@ def preserved(model: nn.Module) -> Iterator[Callable[[], None]]:
         for module, training in modes:
             module.training = training
 
-    with preserved_randomness() as restore_randomness:
+    with preserved_randomness() as restore_randomness, _plainly():
 
         def restore() -> None:
             restore_model()

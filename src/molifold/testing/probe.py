@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from molifold.interfaces import Moment, Probe, Record, RecordKind
+from molifold.interfaces import ExampleLoss, Moment, Probe, Record, RecordKind
 from molifold.probes import preserved
 
 #: Arrays that a record of every kind must have; see ``runs/FORMAT.md``.
@@ -23,13 +23,16 @@ REQUIRED = {
 }
 
 
-def check_probe(probe: Probe, *, model: nn.Module | None = None, batch: Any = None) -> None:
+def check_probe(
+    probe: Probe, *, model: nn.Module | None = None, batch: Any = None, loss: ExampleLoss | None = None
+) -> None:
     """Check a probe as ``Watch`` will use it: its records, its docstring, and that it leaves nothing behind.
 
     Args:
         probe: yours.
         model: a module that it can look at; default a small network. Its parameters get gradients.
-        batch: probe batch; default [8, 4] normal numbers.
+        batch: probe batch; default [32, 4] normal numbers.
+        loss: of every example, for probes that need one; default the squared output of the small network.
 
     Raises:
         AssertionError: naming what is wrong: a record of unknown kind or with missing, unequal or object arrays; no
@@ -44,9 +47,12 @@ def check_probe(probe: Probe, *, model: nn.Module | None = None, batch: Any = No
     AssertionError: careless: record 'loss' of kind 'scalar' lacks the array 'value'
     """
     name = getattr(probe, "__name__", type(probe).__name__)
+    if model is None and loss is None:
+        loss = _squared_output
     model, batch = _example(model, batch)
     parameters = {n: p.detach().clone() for n, p in model.named_parameters()}
-    moment = Moment(2, model, {"loss": 1.0}, batch, before={n: 1.01 * p for n, p in parameters.items()})
+    before = {n: 1.01 * p for n, p in parameters.items()}
+    moment = Moment(2, model, {"loss": 1.0}, batch, before=before, loss=loss)
     hooks = _hooks(model)
     with preserved(model) as restore:
         first = probe(moment)
@@ -94,12 +100,16 @@ def _check_record(probe: str, name: str, value: Record) -> None:
 
 def _example(model: nn.Module | None, batch: Any) -> tuple[nn.Module, Any]:
     generator = torch.Generator().manual_seed(0)
-    batch = torch.randn(8, 4, generator=generator) if batch is None else batch
+    batch = torch.randn(32, 4, generator=generator) if batch is None else batch
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)) if model is None else model
     for parameter in model.parameters():
         if parameter.grad is None:
             parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
     return model, batch
+
+
+def _squared_output(model: nn.Module, batch: Tensor) -> Tensor:
+    return model(batch).square().mean(1)
 
 
 def _hooks(model: nn.Module) -> int:

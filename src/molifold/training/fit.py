@@ -13,7 +13,7 @@ from torch import nn
 
 from molifold.ensemble import Ensemble
 from molifold.interfaces import Density, Energy, Loss, Probe
-from molifold.probes import PASSIVE, preserved_randomness
+from molifold.probes import DEFAULT, preserved_randomness
 from molifold.runs import Writer
 from molifold.training.interrupt import graceful_stop
 from molifold.training.result import FitResult
@@ -53,7 +53,7 @@ def fit(
     checkpoint_every: int | None = None,
     keep: int = 2,
     resume: bool = True,
-    probes: Sequence[Probe] = PASSIVE,
+    probes: Sequence[Probe] = DEFAULT,
     probe_every: int = 100,
     probe_budget: float = 0.05,
     log_every: int = 10,

@@ -15,7 +15,7 @@ import torch
 from molifold.data import System, example, from_force_field, from_prmtop, from_xml, load, structure
 from molifold.ensemble import Ensemble
 from molifold.interfaces import Energy, Probe
-from molifold.probes import PASSIVE, preserved_randomness
+from molifold.probes import DEFAULT, preserved_randomness
 from molifold.runs import Run, Writer
 from molifold.training.arguments import RecipeError, checked, imported
 from molifold.training.crew import automatic_threads
@@ -36,7 +36,7 @@ def train_recipe(
     to: str | Path,
     progress: Callable[[Mapping[str, float]], None] | None = None,
     simulation_progress: Callable[[float, float, str], None] | None = None,
-    probes: tuple[Probe, ...] = PASSIVE,
+    probes: tuple[Probe, ...] = DEFAULT,
 ) -> FitResult:
     """Do what a recipe says, in the run directory ``to``; an unfinished run there is resumed, simulation included.
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from torch import Tensor, nn
 
 from molifold.ensemble import Ensemble
 from molifold.interfaces import Probe
@@ -19,6 +20,8 @@ from molifold.runs import Run, Writer
 from molifold.training.checkpoint import load_into, prune
 from molifold.training.data import fingerprint
 from molifold.training.result import FitResult
+from molifold.training.spikes import SpikeKeeper
+from molifold.training.step import members
 from molifold.training.trainer import Trainer
 
 #: Frames of the data that are kept in the run, so that the flow can be built again without the data.
@@ -54,6 +57,7 @@ class Session:
         self.writer: Writer | None = None
         self.path: Path | None = None
         self._watch: Watch | None = None
+        self._spikes: SpikeKeeper | None = None
         self._interrupted, self._stop = interrupted, False
         self._progress, self._checkpoint_every, self._keep = progress, checkpoint_every, keep
         self._looked = self._saved = time.monotonic()
@@ -69,6 +73,8 @@ class Session:
             outcome = trainer.advance(spent)
             if not outcome.ok:
                 self._tell_bad_batch()
+            elif self._spikes is not None:
+                self._spikes(outcome.loss)
             spent = self._spent()
             self._log(last=1 <= spent < STOP)
             self._obey()
@@ -207,10 +213,11 @@ class Session:
             if name not in self.writer.run.ensembles:
                 thinned(reference).save(self.writer.ensemble_path(name))
         self._save()
+        self._spikes = SpikeKeeper(self.trainer, self.writer, ensembles)
         rows = self.trainer.parts[0].frames.take(np.arange(min(64, self.settings.batch_size)))[0]
         self._watch = Watch(
             self.trainer.flow, self.writer, probes=probes, batch=rows, every=probe_every, log_every=1,
-            budget=probe_budget,
+            loss=_first_nll, budget=probe_budget,
         )  # fmt: skip
 
     def _open(
@@ -253,6 +260,11 @@ class Session:
             self.trainer.save(self.writer.checkpoint_path(step))
             prune(self.writer.run.checkpoints, keep=self._keep)
             self._saved = time.monotonic()
+
+
+def _first_nll(flow: nn.Module, x: Tensor) -> Tensor:
+    """Of the flow (the first of several), as probes evaluate it."""
+    return -members(flow)[0].log_prob(x)  # type: ignore[operator]
 
 
 def thinned(ensemble: Ensemble) -> Ensemble:

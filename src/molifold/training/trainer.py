@@ -130,7 +130,7 @@ class Trainer:
         """The ensemble whose turn it is."""
         return self.parts[self.turn]
 
-    def _rows(self) -> np.ndarray:
+    def rows(self) -> np.ndarray:
         """Rows of the step's batch that belong to this process."""
         rows = self.part.shuffle((self.progress.step - 1) // len(self.parts) + 1)
         return rows[self.fabric.global_rank :: self.fabric.world_size]
@@ -148,7 +148,7 @@ class Trainer:
         rate = self.learning_rate(spent)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        rows, frames = self._rows(), self.part.frames
+        rows, frames = self.rows(), self.part.frames
         x, log_p, weights = frames.take(rows)
         seed_step(settings.seed, now.step, fabric.global_rank, self.generator)
         inputs = x, log_p, weights, now.step, self.generator, frames.take_lagged(rows)
@@ -184,7 +184,7 @@ class Trainer:
         Raises:
             TrainingError: after too many bad batches.
         """
-        now, rows, frames_of = self.progress, self._rows(), self.part.frames
+        now, rows, frames_of = self.progress, self.rows(), self.part.frames
         batch = frames_of.indices[rows].tolist()
         flow, energy = members(self.flow)[self.turn], self.energies[self.turn]
         frames = [batch[i] for i in bad_rows(flow, frames_of.take(rows)[0], energy)]

@@ -13,10 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from molifold.interfaces import ExampleLoss
 from molifold.probes.expressivity.products import Edit, Product, Recorder
 
-#: Loss of every example of a micro-batch.
-ExampleLoss = Callable[[nn.Module, Any], Float[Tensor, " examples"]]
 #: Named candidate sources of a micro-batch: [examples, c], [examples, positions, c] or [rows, c]; or one such array for
 #: every prefix of parameter names whose layers may see it.
 Sources = Callable[[Any], Mapping[str, Tensor | Mapping[str, Tensor]]]
