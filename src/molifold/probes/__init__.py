@@ -3,7 +3,7 @@
 from molifold.probes.activations import activations, watch_activations
 from molifold.probes.alignment import alignment, representations, watch_layers
 from molifold.probes.curvature import curvature, watch_curvature
-from molifold.probes.expressivity import Expressivity, Verdict, expressivity
+from molifold.probes.expressivity import Expressivity, Verdict, expressivity, watch_expressivity
 from molifold.probes.gradient_noise import gradient_noise, watch_gradient_noise
 from molifold.probes.passive import gradient_norms, parameter_norms, update_ratios
 from molifold.probes.preserve import preserved, preserved_randomness
@@ -32,6 +32,7 @@ __all__ = [
     "update_ratios",
     "watch_activations",
     "watch_curvature",
+    "watch_expressivity",
     "watch_gradient_noise",
     "watch_layers",
     "watch_ranks",

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from molifold.finding import Finding
 from molifold.interfaces import ExampleLoss, Moment, Record
+from molifold.probes.expressivity.sites import count, take
 from molifold.probes.layers import features
 
 #: Blocks of examples left out in turn for the standard error.
 BLOCKS = 10
 #: Examples below which the debiased estimate is noise.
 FEWEST = 20
+#: Examples that are enough: the work grows with their square.
+ENOUGH = 128
 #: Layers more alike than this hold the same.
 SAME = 0.98
 
@@ -130,15 +133,19 @@ def watch_layers(moment: Moment) -> dict[str, Record]:
     """
     if moment.batch is None:
         return {}
-    seen = representations(moment.model, moment.batch, loss=moment.loss)
-    if len(seen) < 2 or len(next(iter(seen.values()))) < FEWEST:
+    n = count(moment.batch)
+    some = take(moment.batch, torch.arange(min(n, ENOUGH)), n)
+    seen = representations(moment.model, some, loss=moment.loss)
+    if len(seen) < 2 or n < FEWEST:
         return {}
-    return {"similarity of layers": record(alignment(seen))}
+    return records(alignment(seen))
 
 
-def record(found: Alignment) -> Record:
-    """The values as a map."""
-    return "map", {"values": found.values, "x": np.array(found.columns), "y": np.array(found.rows)}
+def records(found: Alignment, *, name: str = "similarity of layers") -> dict[str, Record]:
+    """The values as the map ``name``."""
+    if not found.values.size:
+        return {}
+    return {name: ("map", {"values": found.values, "x": np.array(found.columns), "y": np.array(found.rows)})}
 
 
 def findings(found: Alignment, *, what: str = "") -> Sequence[Finding]:

@@ -14,8 +14,7 @@ from torch import nn
 
 from molifold.finding import Finding
 from molifold.interfaces import ExampleLoss, Moment, Record
-from molifold.probes.expressivity.sites import take
-from molifold.probes.layers import count
+from molifold.probes.expressivity.sites import count, take
 
 #: Parts of the batch whose scatter is the error.
 PARTS = 4
@@ -174,10 +173,10 @@ def watch_curvature(moment: Moment) -> dict[str, Record]:
     """
     if moment.batch is None or moment.loss is None or count(moment.batch) < PARTS:
         return {}
-    return record(curvature(moment.model, moment.loss, moment.batch, top=1, vectors=4, tolerance=0.05))
+    return records(curvature(moment.model, moment.loss, moment.batch, top=1, vectors=4, tolerance=0.05))
 
 
-def record(found: Curvature) -> dict[str, Record]:
+def records(found: Curvature) -> dict[str, Record]:
     """The result as the table "curvature"."""
     k = range(1, len(found.top) + 1)
     names = [*(f"largest {i}" for i in k), *(f"smallest {i}" for i in k), "trace"]

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from molifold.finding import Finding
 from molifold.interfaces import ExampleLoss, Moment, Record
-from molifold.probes.expressivity.sites import take
-from molifold.probes.layers import count
+from molifold.probes.expressivity.sites import count, take
 
 #: Micro-batches whose gradients are compared.
 PARTS = 8
@@ -134,7 +133,11 @@ def watch_gradient_noise(moment: Moment) -> dict[str, Record]:
     """
     if moment.batch is None or moment.loss is None or count(moment.batch) < PARTS:
         return {}
-    found = gradient_noise(moment.model, moment.loss, moment.batch)
+    return records(gradient_noise(moment.model, moment.loss, moment.batch))
+
+
+def records(found: GradientNoise) -> dict[str, Record]:
+    """The result as the scalar "gradient noise scale" and the table "gradient noise" of all parameter tensors."""
     table = {"name": np.array(found.names), "scale": found.scales}
     return {
         "gradient noise scale": ("scalar", {"value": np.array(found.scale), "least": np.array(found.least)}),

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from molifold.interfaces import ExampleLoss
 from molifold.probes.expressivity.products import Product, Recorder
-from molifold.probes.expressivity.sites import take
+from molifold.probes.expressivity.sites import count, take
 
 #: Elementwise torch functions that are taken for the nonlinearity of a layer.
 NONLINEARITIES = {
@@ -129,11 +128,6 @@ def features(model: nn.Module, batch: Any, *, loss: ExampleLoss | None = None) -
         complete = torch.cat(known, dim=1) if len(known) == len(parts) else None
         found.append(Features(site, torch.cat(parts), complete))
     return found
-
-
-def count(batch: Any) -> int:
-    """Number of examples: the length of the first tensor in ``batch``; 0 if there is none."""
-    return next((len(leaf) for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
 
 
 def _evaluate(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Any] | None) -> None:

@@ -106,9 +106,13 @@ def watch_ranks(moment: Moment) -> dict[str, Record]:
     distinguishes inputs. Then ask ``expressivity`` whether the loss wants more; if so, lower the learning rate or the
     weight decay, or add residual connections; if not, the layer may be narrower.
     """
-    found = {"ranks of weights": _table(weight_ranks(moment.model))}
-    if moment.batch is not None:
-        found["ranks of features"] = _table(feature_ranks(moment.model, moment.batch, loss=moment.loss))
+    seen = ranks({}) if moment.batch is None else feature_ranks(moment.model, moment.batch, loss=moment.loss)
+    return records(weight_ranks(moment.model), seen)
+
+
+def records(weights: Ranks, read: Ranks) -> dict[str, Record]:
+    """The results as tables, "ranks of weights" and "ranks of features"."""
+    found = {"ranks of weights": _table(weights), "ranks of features": _table(read)}
     return {name: record for name, record in found.items() if len(record[1]["name"])}
 
 

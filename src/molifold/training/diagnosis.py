@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,18 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from molifold.ensemble import Ensemble
+from molifold.finding import Finding
 from molifold.flows.conditioners import GraphConditioner
 from molifold.flows.flow import Flow
+from molifold.interfaces import Moment, Record
 from molifold.molecule import Molecule
 from molifold.probes.coverage import Coverage, coverage
 from molifold.probes.expressivity import Expressivity, Verdict, expressivity
+from molifold.probes.expressivity.watching import source_map, verdict_table
+from molifold.probes.expressivity.watching import watch_expressivity as _watch_expressivity
 from molifold.probes.stein import Stein, stein
 from molifold.runs import Run
+from molifold.training.health import Health, examine, history_of
 from molifold.training.restore import Which, load_flow
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
@@ -50,6 +55,7 @@ class Diagnosis:
         atoms: [atoms] gain by atom of everything told about the layers; 0 where nothing is.
         frames, scores: indices in the reference of the verifying frames, and the gain of each.
         sites_atoms, sites_frames: the same gains of every layer that something is told about, by its name.
+        health: units, ranks, gradients, curvature, and what the run's events say.
     """
 
     layers: Expressivity
@@ -63,6 +69,7 @@ class Diagnosis:
     scores: ndarray
     sites_atoms: Mapping[str, Float[ndarray, " atoms"]]
     sites_frames: Mapping[str, ndarray]
+    health: Health = field(default_factory=Health)
 
     def lines(self) -> list[str]:
         """The whole in plain words, most important first."""
@@ -72,7 +79,7 @@ class Diagnosis:
         if self.draws is not None and not self.draws.holds:
             notes.append(self.draws.words("the flow's own draws"))
         head, *rest = self.layers.lines()
-        return [*notes, head, *self.latent_lines(), *rest]
+        return [*notes, head, *self.latent_lines(), *rest, *self.health.lines()]
 
     def latent_lines(self) -> list[str]:
         """One line per finding in the latents, the largest saving first."""
@@ -108,8 +115,8 @@ class Diagnosis:
         """Records of a run by name: kind, arrays, text."""
         found = {
             "diagnosis": ("text", {"text": np.array("\n".join(self.lines()))}, GUIDE["diagnosis"]),
-            "expressivity": ("table", _table(self.layers.verdicts), GUIDE["expressivity"]),
-            "what is missing": ("map", _sources(self.layers.verdicts), GUIDE["what is missing"]),
+            "expressivity": ("table", verdict_table(self.layers.verdicts), GUIDE["expressivity"]),
+            "what is missing": ("map", source_map(self.layers.verdicts), GUIDE["what is missing"]),
         }
         if self.latents is not None:
             names, own = np.array(self.coordinates), np.arange(len(self.coordinates))
@@ -131,7 +138,7 @@ class Diagnosis:
             if gains:
                 each = {"x": columns.astype(str), "y": np.array(list(gains)), "values": np.stack(list(gains.values()))}
                 found[f"where it hurts by layer - {rows}"] = ("map", each, GUIDE["where it hurts"])
-        return found
+        return found | dict(self.health.records)
 
 
 GUIDE: Mapping[str, str] = {
@@ -157,6 +164,7 @@ def diagnose(
     frames: int = 4000,
     samples: Ensemble | None = None,
     sources: Callable[[Any], Mapping[str, Any]] | None = None,
+    against: str | Path | None = None,
     level: float = 0.01,
     seed: int = 0,
     trust: Sequence[str] = (),
@@ -169,6 +177,7 @@ def diagnose(
         frames: of the reference, at most.
         samples: probe these frames instead; they are compared with the reference first.
         sources: more candidates for what is missing, see ``expressivity``; called with a micro-batch ``(x, index)``.
+        against: another run or checkpoint of the same molecule, whose layers are compared with this one's.
         level: chance of any false alarm.
         seed: of the split and of the random functions.
         trust: packages outside molifold whose functions the run may name, see ``load_flow``.
@@ -177,16 +186,19 @@ def diagnose(
         RunFormatError: if ``path`` is neither.
         RunBusyError: if a living process writes the run.
     """
-    path = Path(path)
-    if re.fullmatch(r"step-\d+", path.name):
-        path, checkpoint = path.parents[1], int(path.name[5:])
+    path, checkpoint = _named(path, checkpoint)
     run = Run.open(path)
     writer = Run.annotate(path)  # before the work, so that a busy run is told at once
     try:
         flow = load_flow(path, checkpoint=checkpoint, trust=trust)
+        other = None
+        if against is not None:
+            second, which = _named(against, "result")
+            other = f"{second.name} {which}", load_flow(second, checkpoint=which, trust=trust)
         found = diagnose_flow(
-            flow, run.ensemble("reference"), frames=frames, samples=samples, sources=sources, level=level, seed=seed
-        )
+            flow, run.ensemble("reference"), frames=frames, samples=samples, sources=sources, other=other,
+            batch_size=run.info["settings"].get("batch_size"), history=history_of(run), level=level, seed=seed,
+        )  # fmt: skip
         step = checkpoint if isinstance(checkpoint, int) else max(run.checkpoints)
         for name, (kind, arrays, text) in found.records().items():
             if samples is not None and name.endswith(" - frames"):
@@ -197,6 +209,14 @@ def diagnose(
     return found
 
 
+def _named(path: str | Path, checkpoint: Which) -> tuple[Path, Which]:
+    """The run, and which of its weights: a path may be that of a checkpoint."""
+    path = Path(path)
+    if re.fullmatch(r"step-\d+", path.name):
+        return path.parents[1], int(path.name[5:])
+    return path, checkpoint
+
+
 def diagnose_flow(
     flow: nn.Module,
     reference: Ensemble,
@@ -204,10 +224,13 @@ def diagnose_flow(
     frames: int = 4000,
     samples: Ensemble | None = None,
     sources: Callable[[Any], Mapping[str, Any]] | None = None,
+    other: tuple[str, nn.Module] | None = None,
+    batch_size: int | None = None,
+    history: Sequence[Finding] = (),
     level: float = 0.01,
     seed: int = 0,
 ) -> Diagnosis:
-    """Diagnose any flow with ``log_prob``; arguments as in ``diagnose``."""
+    """Diagnose any flow with ``log_prob``; arguments as in ``diagnose``, ``other`` to ``history`` as in ``examine``."""
     like = next(flow.parameters())
 
     def some(ensemble: Ensemble) -> tuple[ndarray, Tensor]:
@@ -226,7 +249,7 @@ def diagnose_flow(
         lambda module, batch: -module.log_prob(batch[0]),  # type: ignore[operator]
         (x, torch.from_numpy(index)),
         sources=offered,
-        blocks=[name for name, m in flow.named_modules() if isinstance(m, Transform)],
+        blocks=_blocks(flow),
         features=FEATURES,
         level=level,
         seed=seed,
@@ -247,7 +270,21 @@ def diagnose_flow(
         scores=np.sum([v.scores for v in whole], axis=0) if whole else np.zeros(0),
         sites_atoms=by_atom,
         sites_frames={v.site: v.scores for v in whole},
+        health=examine(flow, x, batch_size=batch_size, other=other, history=history, seed=seed),
     )
+
+
+def watch_expressivity(moment: Moment, *, features: int = 16, level: float = 0.01) -> dict[str, Record]:
+    """What ``probes.watch_expressivity`` does, for a flow: its conditioners offer each other nothing."""
+    return _watch_expressivity(moment, blocks=_blocks(moment.model), features=features, level=level)
+
+
+watch_expressivity.__doc__ = _watch_expressivity.__doc__
+
+
+def _blocks(flow: nn.Module) -> list[str]:
+    """Parts of a flow whose layers must not offer each other what they see."""
+    return [name for name, m in flow.named_modules() if isinstance(m, Transform)]
 
 
 @torch.no_grad()
@@ -346,26 +383,3 @@ def _atoms(told: list[Verdict], couplings: Mapping[str, Coupling], n: int) -> di
             found[verdict.site] = np.zeros(n)
             found[verdict.site][list(conditioner.nodes)] = verdict.positions
     return found
-
-
-def _table(verdicts: tuple[Verdict, ...]) -> dict[str, ndarray]:
-    nan = float("nan")
-    return {
-        "name": np.array([v.site for v in verdicts]),
-        "kind": np.array([v.kind for v in verdicts]),
-        "missing": np.array([v.source for v in verdicts]),
-        "t": np.array([v.test.t for v in verdicts]),
-        "under_trained": np.array([v.under_trained for v in verdicts]),
-        "linear": np.array([v.reducible_linear for v in verdicts]),
-        "nonlinear": np.array([v.reducible_nonlinear for v in verdicts]),
-        "irreducible": np.array([v.irreducible for v in verdicts]),
-        "predicted": np.array([nan if v.check is None else v.check.predicted for v in verdicts]),
-        "measured": np.array([nan if v.check is None else v.check.measured for v in verdicts]),
-        "error": np.array([nan if v.check is None else v.check.error for v in verdicts]),
-    }
-
-
-def _sources(verdicts: tuple[Verdict, ...]) -> dict[str, ndarray]:
-    names = list(dict.fromkeys(name for v in verdicts for name in v.tests))
-    t = [[v.tests[n].t if n in v.tests else float("nan") for n in names] for v in verdicts]
-    return {"values": np.array(t), "x": np.array(names), "y": np.array([v.site for v in verdicts])}

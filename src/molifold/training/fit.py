@@ -55,6 +55,7 @@ def fit(
     resume: bool = True,
     probes: Sequence[Probe] = DEFAULT,
     probe_every: int = 100,
+    probe_frames: int = 64,
     probe_budget: float = 0.05,
     log_every: int = 10,
     accelerator: str = "auto",
@@ -92,7 +93,8 @@ def fit(
         recipe: kept in the run; ``recipe["flow"]`` lets ``load_flow`` build the flow again.
         reference: what the flow was built from, kept in the run; default up to 10 000 frames of ``ensemble``.
         checkpoint_every: steps between checkpoints (default: a minute), of which the last ``keep`` are kept.
-        probes, probe_every, probe_budget: what to watch, see ``Watch``; needs ``to``.
+        probes, probe_every, probe_budget: what to watch, see ``Watch``; needs ``to``. ``probe_frames`` frames are the
+            batch that probes look at.
         log_every: steps between two rows of scalars.
         accelerator, devices, precision: as in Lightning Fabric; "auto" takes a CUDA device if there is one. With
             several devices, start the script with ``torchrun`` or ``srun`` (gloo on CPUs, nccl on GPUs).
@@ -176,7 +178,8 @@ def fit(
                 session.open(
                     to if isinstance(to, Writer) else Path(to), ensembles, recipe=recipe,
                     references=ensembles if reference is None else _several(reference),
-                    resume=resume, probes=probes, probe_every=probe_every, probe_budget=probe_budget,
+                    resume=resume, probes=probes, probe_every=probe_every,
+                    probe_frames=probe_frames, probe_budget=probe_budget,
                 )  # fmt: skip
             return session.run()
 

@@ -199,6 +199,7 @@ class Session:
         resume: bool,
         probes: Sequence[Probe],
         probe_every: int,
+        probe_frames: int,
         probe_budget: float,
     ) -> None:
         """Begin or resume the run ``to``, or take its writer over; every process must call it."""
@@ -214,9 +215,10 @@ class Session:
                 thinned(reference).save(self.writer.ensemble_path(name))
         self._save()
         self._spikes = SpikeKeeper(self.trainer, self.writer, ensembles)
-        rows = self.trainer.parts[0].frames.take(np.arange(min(64, self.settings.batch_size)))[0]
+        frames = self.trainer.parts[0].frames
+        rows = np.random.default_rng(self.settings.seed).permutation(len(frames))[:probe_frames]
         self._watch = Watch(
-            self.trainer.flow, self.writer, probes=probes, batch=rows, every=probe_every, log_every=1,
+            self.trainer.flow, self.writer, probes=probes, batch=frames.take(rows)[0], every=probe_every, log_every=1,
             loss=_first_nll, budget=probe_budget,
         )  # fmt: skip
 

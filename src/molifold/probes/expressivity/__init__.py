@@ -2,5 +2,6 @@
 
 from molifold.probes.expressivity.probe import expressivity
 from molifold.probes.expressivity.verdict import Check, Expressivity, Verdict
+from molifold.probes.expressivity.watching import watch_expressivity
 
-__all__ = ["Check", "Expressivity", "Verdict", "expressivity"]
+__all__ = ["Check", "Expressivity", "Verdict", "expressivity", "watch_expressivity"]

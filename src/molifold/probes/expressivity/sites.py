@@ -307,6 +307,11 @@ def take(batch: Any, index: Tensor, n: int) -> Any:
     return pytree.tree_map(pick, batch)
 
 
+def count(batch: Any) -> int:
+    """Number of examples: the length of the first tensor in ``batch``; 0 if there is none."""
+    return next((len(leaf) for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+
+
 def _signature(product: Product, v: Tensor | None) -> Tensor:
     x = product.rows(product.x.detach())
     return x if v is None else torch.cat([x, product.rows(v)], dim=1)
