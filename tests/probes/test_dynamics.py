@@ -285,6 +285,24 @@ def test_curvature_of_a_quadratic_with_a_saddle():
     assert (told.level, told.subject) == ("warning", "curvature")
 
 
+def test_curvature_that_is_only_noise_does_not_hold_elsewhere():
+    """Hessians of examples are +-1 at random: a batch has extreme directions, another batch is flat there."""
+    model = nn.Module()
+    model.w = nn.Parameter(torch.zeros(200, dtype=torch.double))
+
+    def loss(m, signs):
+        return 0.5 * signs @ m.w.square()
+
+    signs = normal(80, 200).sign().double()
+    found = curvature(model, loss, signs[:40], held_out=signs[40:], top=1)
+    means = signs[:40].mean(0)
+    assert found.top[0] == pytest.approx(means.max().item(), rel=1e-3)
+    assert found.bottom[0] == pytest.approx(means.min().item(), rel=1e-3)
+    assert found.bottom[0] < -0.35
+    assert abs(found.bottom_elsewhere[0]) < 3 * found.bottom_errors[0]
+    assert curvature_findings(found)[0].level == "ok"
+
+
 # ------------------------------------------------------------------ spikes
 
 

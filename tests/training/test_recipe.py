@@ -67,6 +67,12 @@ def test_shipped_recipes_are_valid_and_short(path):
             "training.losses[0].sample: unknown key",
         ),
         (changed("training", losses=3), "training.losses: expected tables"),
+        (changed("training", probes=[{"feature": 3}]), "training.probes[0].use: missing"),
+        (changed("training", probes="molifold.probes:watch_curvature"), "training.probes: got"),
+        (
+            changed("training", probes=[{"use": "molifold.training.diagnosis:watch_expressivity", "feature": 3}]),
+            "training.probes[0].feature: unknown key",
+        ),
         ({**BUTANE, "trainings": {}}, "trainings: unknown key; did you mean 'training'?"),
         ({k: v for k, v in BUTANE.items() if k != "flow"}, "flow: missing"),
     ],
@@ -92,6 +98,15 @@ def test_what_is_not_toml_is_told(tmp_path):
     path.write_text("[system\n")
     with pytest.raises(RecipeError, match="bad.toml: not TOML: .*line 1"):
         read_recipe(path)
+
+
+def test_probes_of_a_recipe_keep_their_options_and_their_help():
+    table = {"use": "molifold.training.diagnosis:watch_expressivity", "features": 8}
+    (probe,) = Recipe(changed("training", probes=[table])).probes()
+    assert probe.keywords == {"features": 8}
+    assert probe.__name__ == "watch_expressivity"
+    assert "Healthy" in probe.__doc__
+    assert Recipe(changed("training", losses=[])).probes() == []
 
 
 def test_losses_keep_their_options_and_schedules():

@@ -29,15 +29,19 @@ class Curvature:
     """The Hessian of the mean loss.
 
     Attributes:
-        top, top_errors: [k] largest eigenvalues, descending, and their standard errors over parts of the batch.
-        bottom, bottom_errors: [k] smallest eigenvalues, ascending.
-        trace, trace_error: their sum, with the error from random vectors and parts.
+        top, bottom: [k] largest eigenvalues, descending, and smallest ones, ascending, of the batch. They are too
+            extreme if there are few examples and many parameters.
+        top_elsewhere, bottom_elsewhere: [k] curvature in the same directions on the held-out batch, if there is one.
+        top_errors, bottom_errors: [k] standard errors of those, over parts of the batch.
+        trace, trace_error: sum of all eigenvalues, with the error from random vectors and parts.
         parameters, examples: how many.
     """
 
     top: Float[ndarray, " k"]
+    top_elsewhere: Float[ndarray, " k"]
     top_errors: Float[ndarray, " k"]
     bottom: Float[ndarray, " k"]
+    bottom_elsewhere: Float[ndarray, " k"]
     bottom_errors: Float[ndarray, " k"]
     trace: float
     trace_error: float
@@ -87,6 +91,7 @@ def curvature(
     loss: ExampleLoss,
     batch: Any,
     *,
+    held_out: Any = None,
     top: int = 3,
     vectors: int = VECTORS,
     tolerance: float = 1e-3,
@@ -100,6 +105,7 @@ def curvature(
         model: any module that can be differentiated twice; nothing in it changes.
         loss: ``loss(model, batch) -> [examples]``; the Hessian is that of its mean.
         batch: tensors with examples first, in any nesting of tuples and dicts.
+        held_out: another batch, on which the curvature in the directions found is measured again.
         top: how many eigenvalues at either end.
         vectors: random sign vectors for the trace.
         tolerance: relative accuracy of the eigenvalues.
@@ -123,7 +129,9 @@ def curvature(
     hessian = _Hessian(model, loss, batch, parts=PARTS)
     random = np.random.default_rng(seed)
     values, directions = _ends(hessian, top, tolerance, random)
-    errors = np.array([_error(hessian.parts(v) @ v) for v in directions.T])
+    second = hessian if held_out is None else _Hessian(model, loss, held_out, parts=PARTS)
+    parts = np.array([second.parts(v) @ v for v in directions.T])  # [values, parts]
+    elsewhere, errors = np.average(parts, axis=1, weights=second.weights), np.apply_along_axis(_error, 1, parts)
     signs = random.choice([-1.0, 1.0], size=(vectors, hessian.size))
     found = np.array([hessian.parts(v) @ v for v in signs])  # [vectors, parts]
     traces = np.average(found, axis=1, weights=hessian.weights)
@@ -131,8 +139,10 @@ def curvature(
     kept = min(top, len(values))
     return Curvature(
         top=values[::-1][:kept],
+        top_elsewhere=elsewhere[::-1][:kept],
         top_errors=errors[::-1][:kept],
         bottom=values[:kept],
+        bottom_elsewhere=elsewhere[:kept],
         bottom_errors=errors[:kept],
         trace=float(traces.mean()),
         trace_error=float(trace_error),
@@ -179,18 +189,23 @@ def watch_curvature(moment: Moment) -> dict[str, Record]:
 def records(found: Curvature) -> dict[str, Record]:
     """The result as the table "curvature"."""
     k = range(1, len(found.top) + 1)
-    names = [*(f"largest {i}" for i in k), *(f"smallest {i}" for i in k), "trace"]
-    values = np.array([*found.top, *found.bottom, found.trace])
-    errors = np.array([*found.top_errors, *found.bottom_errors, found.trace_error])
-    return {"curvature": ("table", {"name": np.array(names), "value": values, "error": errors})}
+    columns = {
+        "name": np.array([*(f"largest {i}" for i in k), *(f"smallest {i}" for i in k), "trace"]),
+        "value": np.array([*found.top, *found.bottom, found.trace]),
+        "elsewhere": np.array([*found.top_elsewhere, *found.bottom_elsewhere, np.nan]),
+        "error": np.array([*found.top_errors, *found.bottom_errors, found.trace_error]),
+    }
+    return {"curvature": ("table", columns)}
 
 
 def findings(found: Curvature) -> Sequence[Finding]:
     """What there is to say about the sharpness of the minimum, and whether it is one."""
-    largest, smallest = found.top[0], found.bottom[0]
-    told = f"largest eigenvalue {largest:.3g} +- {found.top_errors[0]:.1g}, smallest {smallest:.3g} +- "
-    told += f"{found.bottom_errors[0]:.1g}, trace {found.trace:.3g} +- {found.trace_error:.1g}"
-    told += f" ({found.parameters} parameters, {found.examples} examples)"
+    largest, smallest = found.top_elsewhere[0], found.bottom_elsewhere[0]
+    told = (
+        f"largest eigenvalue {found.top[0]:.3g} ({largest:.3g} +- {found.top_errors[0]:.1g} in the same direction on "
+    )
+    told += f"other frames), smallest {found.bottom[0]:.3g} ({smallest:.3g} +- {found.bottom_errors[0]:.1g}), trace "
+    told += f"{found.trace:.3g} +- {found.trace_error:.1g}; {found.parameters} parameters, {found.examples} examples"
     if smallest + 3 * found.bottom_errors[0] < -SADDLE * abs(largest):
         remedy = "the loss still falls away in some direction: train on"
         return [Finding("warning", "curvature", told, remedy, severity=min(1.0, -smallest / abs(largest)) / 10)]

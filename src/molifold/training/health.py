@@ -39,7 +39,7 @@ from molifold.probes.ranks import records as rank_records
 from molifold.runs import Run
 
 #: Frames for units and ranks, for the similarity of layers, the gradient noise and the curvature, at most.
-UNIT_FRAMES, LAYER_FRAMES, NOISE_FRAMES, CURVATURE_FRAMES = 512, 128, 2048, 256
+UNIT_FRAMES, LAYER_FRAMES, NOISE_FRAMES, CURVATURE_FRAMES = 512, 128, 2048, 128
 #: Micro-batches for the gradient noise.
 NOISE_PARTS = 16
 #: Frames below which nothing can be said.
@@ -159,5 +159,8 @@ def _both(flow: nn.Module, other: nn.Module, x: Tensor, name: str) -> Found:
 
 
 def _curvature(flow: nn.Module, x: Tensor, seed: int) -> Found:
-    found = curvature(flow, _nll, x[:CURVATURE_FRAMES], tolerance=0.01, seed=seed)
+    some, others = x[:CURVATURE_FRAMES], x[CURVATURE_FRAMES : 2 * CURVATURE_FRAMES]
+    found = curvature(
+        flow, _nll, some, held_out=others if len(others) >= FEWEST else None, top=2, vectors=8, tolerance=0.1, seed=seed
+    )
     return curvature_findings(found), curvature_records(found)

@@ -70,7 +70,8 @@ def train_recipe(
             writer.event(0, "stage", "training")
         return fit(
             flow, ensemble, energy=_for_training(energy, ensemble), losses=recipe.losses(),
-            to=path if writer is None else writer, recipe=recipe.to_dict(), reference=reference, probes=probes,
+            to=path if writer is None else writer, recipe=recipe.to_dict(), reference=reference,
+            probes=(*probes, *recipe.probes()),
             progress=progress, **_with_threads(recipe.training()),
         )  # fmt: skip
     except BaseException as error:

@@ -6,6 +6,7 @@ import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +14,7 @@ import pydantic
 from torch import nn
 
 from molifold.ensemble import Ensemble
-from molifold.interfaces import Loss
+from molifold.interfaces import Loss, Probe
 from molifold.molecule import Molecule
 from molifold.training.arguments import RecipeError, checked, imported, validated
 from molifold.training.fit import fit
@@ -151,9 +152,16 @@ class Recipe:
         tables = self._section("training").get("losses", [{"use": "molifold.losses:nll"}])
         return [_loss(table, where=f"training.losses[{i}]", trust=self.trust) for i, table in enumerate(tables)]
 
+    def probes(self) -> list[Probe]:
+        """What is watched besides the default: ``use`` names a probe, the other keys are its arguments."""
+        tables = self._section("training").get("probes", [])
+        if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
+            raise RecipeError([f"training.probes: got {tables!r}, expected tables, e.g. [{{use = 'my_lab:my_probe'}}]"])
+        return [_probe(table, where=f"training.probes[{i}]", trust=self.trust) for i, table in enumerate(tables)]
+
     def training(self) -> dict[str, Any]:
         """Arguments of ``fit``."""
-        given = {k: v for k, v in self._section("training").items() if k != "losses"}
+        given = {k: v for k, v in self._section("training").items() if k not in ("losses", "probes")}
         return checked(fit, given, where="training", provided=FIT_PROVIDED)
 
     def sampling(self) -> dict[str, Any]:
@@ -229,6 +237,7 @@ class Recipe:
         if not isinstance(tables, list) or not all(isinstance(t, Mapping) for t in tables):
             raise RecipeError(["training.losses: expected tables [[training.losses]]"])
         self.losses()
+        self.probes()
 
     def _check_sampling(self) -> None:
         self.sampling()
@@ -281,6 +290,14 @@ class _LossTable(pydantic.BaseModel):
     from_step: int = pydantic.Field(default=0, ge=0)
 
 
+def _probe(table: Mapping[str, Any], *, where: str, trust: Sequence[str] | None) -> Probe:
+    if "use" not in table:
+        raise RecipeError([f"{where}.use: missing, expected e.g. 'molifold.probes:watch_curvature'"])
+    function = imported(table["use"], where=f"{where}.use", trust=trust)
+    options = checked(function, {k: v for k, v in table.items() if k != "use"}, where=where, provided=("moment",))
+    return update_wrapper(partial(function, **options), function) if options else function
+
+
 def _loss(table: Mapping[str, Any], *, where: str, trust: Sequence[str] | None) -> tuple[Weight, Loss]:
     made = _LossTable(**validated(_LossTable, table, where=where))
     function = imported(made.use, where=f"{where}.use", trust=trust)
@@ -288,8 +305,6 @@ def _loss(table: Mapping[str, Any], *, where: str, trust: Sequence[str] | None) 
     options = checked(function, given, where=where, provided=LOSS_PROVIDED)
     loss: Loss = function
     if options:
-        from functools import partial
-
         loss = partial(function, **options)
     if made.from_step:
         return (lambda step: made.weight if step >= made.from_step else 0.0), loss

@@ -72,10 +72,14 @@ class _Fused(torch.autograd.Function):
         x, raw = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody differentiates the gradient: use formulas that torch can follow
             value, log_slope = UNIVARIATE[ctx.support](x, raw, inverse=ctx.inverse)
-            grads = torch.autograd.grad(
-                (value, log_slope.sum(0)), (x, raw), (g_value, g_log_det), create_graph=True, allow_unused=True
+            needed = ctx.needs_input_grad[:2]  # data are no function of anything
+            wanted = [t for t, wants in zip((x, raw), needed, strict=True) if wants]
+            found = iter(
+                torch.autograd.grad(
+                    (value, log_slope.sum(0)), wanted, (g_value, g_log_det), create_graph=True, allow_unused=True
+                )
             )
-            return *grads, None, None
+            return *(next(found) if wants else None for wants in needed), None, None
         width = WIDTH[x.dtype]
         xs, raws, gv, gl = (_chunked(a, width) for a in (x, raw, g_value, g_log_det))
         g_x, g_raw = np.empty_like(xs), np.empty_like(raws)
