@@ -21,6 +21,8 @@ OPTIONS = {
     "dropout": 0.0,
     "both": False,
     "double": True,
+    "probe_every": 10,
+    "probe_budget": 99.0,
 }
 
 
@@ -42,3 +44,6 @@ def test_two_processes_equal_one(tmp_path):
         assert a[0].tolist() == b[0].tolist()
         assert abs(a[1] - b[1]).max() < 1e-6, series
     assert done.stdout.count("step 30") == 1
+    assert two.records == one.records  # the first process looks at the raw flow, and calls no collective
+    assert two.records["gradient noise"] == two.records["activations"] == (10, 20, 30)
+    assert not [e for e in two.events()[0] if e["kind"] == "probe_failed"]

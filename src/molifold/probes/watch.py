@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -50,9 +49,10 @@ class Watch:
             ``model(batch)`` is, and probes that need a loss say nothing.
         every: steps between two looks.
         log_every: steps between two rows of scalars.
-        budget: largest share of the time since the start that probes may take. At every look the probes that were
-            waiting longest come first, and one that never ran yet runs anyhow; one that would exceed the budget waits
-            for a later look, which is told as an event the first time.
+        budget: largest share of the time since the start that probes may take. It is shared evenly, what cheap probes
+            do not need goes to the dear ones, and a probe runs when it has saved up what it costs; the first time that
+            one has to wait is told as an event. The first run of a probe is on credit, and one such run is made at
+            every look at least.
 
     Raises:
         ValueError: if ``every``, ``log_every`` or ``budget`` is not positive.
@@ -91,8 +91,9 @@ class Watch:
         self.seconds = 0.0
         self._began = self._row_time = time.perf_counter()
         self._calls, self._row_seconds = 0, 0.0
+        self._looked, self._accounted = self._began, 0.0
         self._costs: dict[int, float] = {}
-        self._last = dict.fromkeys(range(len(self.probes)), -math.inf)
+        self._credit = dict.fromkeys(range(len(self.probes)), 0.0)
         self._told: set[int] = set()
         self._before: dict[str, Tensor] = {}
         self._spikes, self._kept = LossSpikes(), 0
@@ -105,7 +106,7 @@ class Watch:
         """
         self._calls += 1
         if seen is not None and "loss" in scalars:
-            self._look_for_spike(step, float(scalars["loss"]), seen)
+            self._look_for_spike(step, _numbers(scalars)["loss"], seen)
         if scalars and step % self.log_every == 0:
             self._write_row(step, scalars)
         if not self.probes:
@@ -119,18 +120,37 @@ class Watch:
 
     def look(self, step: int, **scalars: float | Tensor) -> None:
         """Run the probes now, as far as the budget goes."""
-        moment = Moment(step, self.model, _numbers(scalars), self.batch, before=self._before, loss=self.loss)
         began = time.perf_counter()
+        # What was spent since the last look besides running probes: keeping and restoring the module.
+        overhead = max(0.0, self.seconds - self._accounted)
+        allowance = max(0.0, self.budget * (began - self._looked) - overhead)
+        self._looked = began
+        self._grant(allowance)
+        moment = Moment(step, self.model, _numbers(scalars), self.batch, before=self._before, loss=self.loss)
+        ran = 0.0
         with preserved(self.model) as restore:
-            order = sorted(self._last, key=lambda k: self._last[k])
-            for index in order:
+            for index, probe in enumerate(self.probes):
                 start = time.perf_counter()
-                first = index == order[0] and index not in self._costs
-                if first or self._affordable(step, index, spent=self.seconds + start - began):
-                    self._run(self.probes[index], moment)
+                known = index in self._costs
+                if self._costs.get(index, 0.0) > self._credit[index]:
+                    self._tell_skip(step, index)
+                elif known or start - began <= allowance or len(self._costs) == index:
+                    self._run(probe, moment)
                     restore()
-                    self._last[index], self._costs[index] = step, time.perf_counter() - start
+                    self._costs[index] = time.perf_counter() - start
+                    self._credit[index] -= self._costs[index]
+                    ran += self._costs[index]
+        self._accounted = self.seconds + ran
         self._before = {}
+
+    def _grant(self, allowance: float) -> None:
+        """Share what may be spent: evenly, but nobody saves more than the next run costs."""
+        by_cost = sorted(self._costs, key=self._costs.__getitem__)
+        for place, index in enumerate(by_cost):
+            wanted = max(0.0, self._costs[index] - self._credit[index])
+            given = min(allowance / (len(by_cost) - place), wanted)
+            self._credit[index] += given
+            allowance -= given
 
     def _run(self, probe: Probe, moment: Moment) -> None:
         text = cleandoc(probe.__doc__ or "")
@@ -146,19 +166,13 @@ class Watch:
                 traceback=traceback.format_exc(),
             )
 
-    def _affordable(self, step: int, index: int, *, spent: float) -> bool:
-        cost, name = self._costs.get(index, 0.0), _name(self.probes[index])
-        share = (spent + cost) / (time.perf_counter() - self._began)
-        if share <= self.budget:
-            return True
-        if index not in self._told:
-            self._told.add(index)
-            takes = f"it takes {cost:.3g} s and " if index in self._costs else ""
-            message = (
-                f"{name}: skipped, {takes}probes would use {share:.0%} > {self.budget:.0%} of the time; from now on "
-            )
-            self.run.event(step, "probe_skipped", message + "as often as that allows", probe=name, seconds=cost)
-        return False
+    def _tell_skip(self, step: int, index: int) -> None:
+        if index in self._told:
+            return
+        self._told.add(index)
+        name, cost = _name(self.probes[index]), self._costs[index]
+        message = f"{name}: skipped, it takes {cost:.3g} s; from now on as often as {self.budget:.0%} of the time allow"
+        self.run.event(step, "probe_skipped", message, probe=name, seconds=cost)
 
     def _look_for_spike(self, step: int, loss: float, seen: Any) -> None:
         spike = self._spikes(step, loss)
