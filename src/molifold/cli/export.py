@@ -14,13 +14,26 @@ def command(
     to: Annotated[Path, typer.Option(help="The page to write.")] = Path("molifold.html"),
     page: Annotated[str, typer.Option(help="Which page is open at first.")] = "overview",
     frames: Annotated[int, typer.Option(min=1, help="Frames kept of every ensemble.")] = 5000,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write TensorBoard event files of the runs into this folder instead.")
+    ] = None,
 ) -> None:
     """Write the views of `molifold watch` into one HTML file that works from disk with no network.
 
     For example:
 
         molifold export runs/alanine-dipeptide --to alanine.html --page conformations
+
+        molifold export runs/alanine-dipeptide --tensorboard logs
     """
+    if tensorboard is not None:
+        from molifold.probes.tensorboard import TensorBoard
+
+        for path in paths:
+            with TensorBoard(path, tensorboard / path.resolve().name) as board:
+                typer.echo(f"{path}: {board.update()} rows, records and events")
+        typer.echo(f"tensorboard --logdir {tensorboard}")
+        return
     from molifold.workbench.export import export_view
 
     path = export_view(list(paths), to, start={"page": page}, frames=frames)
