@@ -23,6 +23,8 @@ BLOCKS = 10
 FEWEST = 20
 #: Examples that are enough: the work grows with their square.
 ENOUGH = 128
+#: Layers in a record that a training keeps, at most.
+LAYERS = 64
 #: Layers more alike than this hold the same.
 SAME = 0.98
 
@@ -138,7 +140,8 @@ def watch_layers(moment: Moment) -> dict[str, Record]:
     seen = representations(moment.model, some, loss=moment.loss)
     if len(seen) < 2 or n < FEWEST:
         return {}
-    return records(alignment(seen))
+    names = list(seen)[:: -(-len(seen) // LAYERS)]  # the map is kept at every look: a few of hundreds of layers do
+    return records(alignment({name: seen[name] for name in names}))
 
 
 def records(found: Alignment, *, name: str = "similarity of layers") -> dict[str, Record]:
