@@ -15,6 +15,7 @@ from molifold.runs import Run
 from molifold.training import fit
 from molifold.training.diagnosis import diagnose, diagnose_flow
 from molifold.training.growth import grow
+from molifold.training.health import examine
 from molifold.training.restore import load_flow
 
 
@@ -142,12 +143,40 @@ def test_diagnose_names_the_narrow_layers_and_keeps_records(narrow, capsys):
     assert first.endswith("head.weight")
     assert arrays["measured"][0] > 0.3 * arrays["predicted"][0]
     assert text.strip().startswith(str(run.record("diagnosis")[1]["text"])[:30])
+    for name in ("activations", "ranks of features", "gradient noise", "similarity of layers", "curvature"):
+        assert "ealthy" in run.about(name)["text"], name
+    assert "curvature: largest eigenvalue" in text
     scores = run.record("where it hurts - frames")[1]["gain"]
     assert (np.diff(scores) <= 0).all()
     # By layer they are the same frames, and the gains of all layers add up to those of the whole.
     kind, by_layer = run.record("where it hurts by layer - frames")
     assert (kind, str(by_layer["y"][0])) == ("map", first)
     np.testing.assert_allclose(np.sort(by_layer["values"].sum(0))[::-1], scores)
+
+
+def test_layers_are_compared_with_those_of_another_checkpoint(narrow):
+    first = min(Run.open(narrow).checkpoints.values())
+    found = diagnose(narrow, against=first, frames=200)
+    told = [
+        line
+        for line in found.lines()
+        if line.startswith("similarity of layers: CKA with the same layers of run at step 0: ")
+    ]
+    assert len(told) == 1
+    values = np.diag(Run.open(narrow).record("similarity of layers - run at step 0")[1]["values"])
+    assert values[0] > 0.99  # the first layer reads the data, before and after
+    assert values.min() < 0.9  # the others have learnt
+
+
+def test_dead_units_are_told_as_a_warning():
+    teacher, _, data = butane(300, seed=0)
+    hidden = next(m for n, m in teacher.named_modules() if n.endswith("hidden.0"))
+    with torch.no_grad():
+        hidden.weight[:4] = 0.0
+    health = examine(teacher, torch.as_tensor(np.array(data.x)))
+    assert health.findings[0].subject == "dead units"
+    assert health.lines()[0].startswith("warning: dead units: 4 of 64 units in 1 of 4 layers")
+    assert "lower the learning rate" in health.lines()[0]
 
 
 def test_grow_goes_on_from_the_same_function_and_ends_better(narrow, tmp_path):

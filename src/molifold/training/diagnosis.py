@@ -194,7 +194,8 @@ def diagnose(
         other = None
         if against is not None:
             second, which = _named(against, "result")
-            other = f"{second.name} {which}", load_flow(second, checkpoint=which, trust=trust)
+            label = f"{second.name} at step {which}" if isinstance(which, int) else second.name
+            other = label, load_flow(second, checkpoint=which, trust=trust)
         found = diagnose_flow(
             flow, run.ensemble("reference"), frames=frames, samples=samples, sources=sources, other=other,
             batch_size=run.info["settings"].get("batch_size"), history=history_of(run), level=level, seed=seed,

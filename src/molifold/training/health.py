@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import getdoc
@@ -92,8 +93,8 @@ def examine(
         ("curvature", watch_curvature, lambda f, x: _curvature(f, x, seed)),
     ]
     if other is not None:
-        name, second = other
-        examinations.append((f"similarity with {name}", watch_layers, lambda f, x: _both(f, second, x, name)))
+        label, second = other
+        examinations.append((f"similarity with {label}", watch_layers, lambda f, x: _both(f, second, x, label)))
     findings, records = list(history), {}
     for name, probe, examination in examinations if len(x) >= FEWEST else []:
         with preserved(flow):
@@ -115,8 +116,13 @@ def history_of(run: Run) -> list[Finding]:
     found = []
     if spikes:
         worst = max(spikes, key=lambda e: e["score"])
-        kept = f", kept as the ensemble {worst['ensemble']}" if "ensemble" in worst else ""
-        told = f"{len(spikes)}, the largest at step {worst['step']} ({worst['score']:.0f} deviations{kept})"
+        told = f"{len(spikes)}, the largest at step {worst['step']} ({worst['score']:.0f} deviations)"
+        kept = [e for e in spikes if "ensemble" in e]
+        if kept:
+            told += f"; batches are kept, the largest as the ensemble {max(kept, key=lambda e: e['score'])['ensemble']}"
+        first = Counter(e["frames"][0] for e in spikes if e.get("frames")).most_common(1)
+        if first and first[0][1] > 1:
+            told += f"; frame {first[0][0]} is the worst of {first[0][1]} of them"
         remedy = "look at its first frames; if nothing is wrong with them, lower the learning rate or clip_norm"
         found.append(Finding("warning", "loss spikes", told, remedy, severity=min(1.0, len(spikes) / 100)))
     if skipped:
