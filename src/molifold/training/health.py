@@ -95,7 +95,8 @@ def examine(
     if other is not None:
         label, second = other
         examinations.append((f"similarity with {label}", watch_layers, lambda f, x: _both(f, second, x, label)))
-    findings, records = list(history), {}
+    findings = list(history)
+    records: dict[str, tuple[str, dict, str]] = {}
     for name, probe, examination in examinations if len(x) >= FEWEST else []:
         with preserved(flow):
             try:
