@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from molifold.interfaces import ExampleLoss, Moment, Probe
+from molifold.interfaces import Density, ExampleLoss, Moment, Probe
 from molifold.probes.activations import watch_activations
 from molifold.probes.alignment import watch_layers
 from molifold.probes.gradient_noise import watch_gradient_noise
@@ -45,8 +45,8 @@ class Watch:
         run: where to write; ``Run.create(...)`` makes one.
         probes: callables ``(Moment) -> {name: (kind, arrays)}``.
         batch: a small fixed batch for probes that run the module.
-        loss: ``loss(model, batch) -> [examples]``, how the module is evaluated on ``batch``; without it
-            ``model(batch)`` is, and probes that need a loss say nothing.
+        loss: ``loss(model, batch) -> [examples]``, how the module is evaluated on ``batch``; default the negative
+            ``log_prob`` of a density. Without it ``model(batch)`` is evaluated, and probes that need one say nothing.
         every: steps between two looks.
         log_every: steps between two rows of scalars.
         budget: largest share of the time since the start that probes may take. It is shared evenly, what cheap probes
@@ -87,11 +87,13 @@ class Watch:
             if not value > 0:
                 raise ValueError(f"{name}: got {value!r}, expected a positive number")
         self.model, self.run, self.probes, self.batch, self.loss = model, run, tuple(probes), batch, loss
+        if loss is None and isinstance(model, Density):
+            self.loss = lambda m, x: -m.log_prob(x)  # type: ignore[operator]
         self.every, self.log_every, self.budget = every, log_every, budget
         self.seconds = 0.0
         self._began = self._row_time = time.perf_counter()
         self._calls, self._row_seconds = 0, 0.0
-        self._looked, self._accounted = self._began, 0.0
+        self._looked, self._overhead = self._began, 0.0
         self._costs: dict[int, float] = {}
         self._credit = dict.fromkeys(range(len(self.probes)), 0.0)
         self._told: set[int] = set()
@@ -111,19 +113,18 @@ class Watch:
             self._write_row(step, scalars)
         if not self.probes:
             return
-        start = time.perf_counter()
         if step % self.every == 0:
-            self.look(step, **scalars)
+            self.look(step, everything=False, **scalars)
         if (step + 1) % self.every == 0:
+            start = time.perf_counter()
             self._before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self.seconds += time.perf_counter() - start
+            took = time.perf_counter() - start
+            self.seconds, self._overhead = self.seconds + took, self._overhead + took
 
-    def look(self, step: int, **scalars: float | Tensor) -> None:
-        """Run the probes now, as far as the budget goes."""
+    def look(self, step: int, *, everything: bool = True, **scalars: float | Tensor) -> None:
+        """Run all probes now, or without ``everything`` as far as the budget goes."""
         began = time.perf_counter()
-        # What was spent since the last look besides running probes: keeping and restoring the module.
-        overhead = max(0.0, self.seconds - self._accounted)
-        allowance = max(0.0, self.budget * (began - self._looked) - overhead)
+        allowance = max(0.0, self.budget * (began - self._looked) - self._overhead)
         self._looked = began
         self._grant(allowance)
         moment = Moment(step, self.model, _numbers(scalars), self.batch, before=self._before, loss=self.loss)
@@ -132,16 +133,18 @@ class Watch:
             for index, probe in enumerate(self.probes):
                 start = time.perf_counter()
                 known = index in self._costs
-                if self._costs.get(index, 0.0) > self._credit[index]:
+                if not everything and self._costs.get(index, 0.0) > self._credit[index]:
                     self._tell_skip(step, index)
-                elif known or start - began <= allowance or len(self._costs) == index:
+                elif everything or known or start - began <= allowance or len(self._costs) == index:
                     self._run(probe, moment)
                     restore()
                     self._costs[index] = time.perf_counter() - start
                     self._credit[index] -= self._costs[index]
                     ran += self._costs[index]
-        self._accounted = self.seconds + ran
         self._before = {}
+        spent = time.perf_counter() - began
+        self.seconds += spent
+        self._overhead = spent - ran  # keeping and restoring the module; the next look's allowance pays for it
 
     def _grant(self, allowance: float) -> None:
         """Share what may be spent: evenly, but nobody saves more than the next run costs."""
