@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from molifold.probes.expressivity.score import Proposal, Tally, Verification, propose, score
-from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM, ExampleLoss, Rows, Sites, Sources, count, take
+from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM, ExampleLoss, Rows, Sites, Sources, take
 from molifold.probes.expressivity.statistics import Moments
 from molifold.probes.expressivity.step import check_step
 from molifold.probes.expressivity.verdict import Expressivity, Kind, NewUnits, Verdict
@@ -78,22 +79,22 @@ def expressivity(
     True
     """
     whole = isinstance(batch, list)
-    n = len(batch) if whole else count(batch)
-    if n < 20:
-        raise ValueError(f"batch: got {n} {'micro-batches' if whole else 'examples'}, expected at least 20")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    half = n // 2
+    count = len(batch) if whole else _examples(batch)
+    if count < 20:
+        raise ValueError(f"batch: got {count} {'micro-batches' if whole else 'examples'}, expected at least 20")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    half = count // 2
 
     def cut(index: Tensor) -> list[tuple[Tensor, Any]]:
         if whole:
             return [(index[k : k + 1], batch[int(index[k])]) for k in range(len(index))]
-        return [(part, take(batch, part, n)) for part in index.split(chunk)]
+        return [(part, take(batch, part, count)) for part in index.split(chunk)]
 
     proposing, verifying = cut(order[:half]), cut(order[half:])
     with preserved(model):
         for parameter in model.parameters():
             parameter.requires_grad_()
-        first = proposing[0][1] if whole else take(batch, order[:WIRING], n)
+        first = proposing[0][1] if whole else take(batch, order[:WIRING], count)
         sites = Sites(model, loss, first, sources=sources, blocks=blocks, features=features, seed=seed, rolls=not whole)
         moments: dict[str, Moments] = {}
         for _, part in proposing:
@@ -121,7 +122,7 @@ def expressivity(
         verdicts = [_judge(site, v, level / tests, held_out) for site, v in verifications.items()]
         verdicts = _confirm(verdicts, verifications, sites, [part for _, part in verifying], before, checks)
     return Expressivity(
-        tuple(sorted(verdicts, key=_severity)), tuple(sites.uncovered), n, float(before.mean()), level, tests
+        tuple(sorted(verdicts, key=_severity)), tuple(sites.uncovered), count, float(before.mean()), level, tests
     )
 
 
@@ -206,3 +207,10 @@ def _severity(verdict: Verdict) -> tuple[int, float, float]:
     order = ("under-powered", "under-trained", "doubtful", "sound")
     best = max((s.share for s in verdict.tests.values()), default=0.0)
     return order.index(verdict.kind), -verdict.cut, -(verdict.share if verdict.kind != "sound" else best)
+
+
+def _examples(batch: Any) -> int:
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim]
+    if not leaves:
+        raise ValueError("batch: holds no tensor; expected tensors with examples first, or a list of micro-batches")
+    return len(leaves[0])
