@@ -111,6 +111,33 @@ def test_mean_and_spread_are_those_of_the_values():
     assert activation_findings(found)[0].level == "ok"
 
 
+def test_a_layer_that_reads_a_constant_is_no_fault_but_a_dead_layer_is():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.state, self.units = nn.Linear(2, 6), nn.Linear(4, 6)
+            nn.init.constant_(self.units.bias, -50.0)
+
+        def forward(self, x):
+            return torch.tanh(self.state(x.new_ones(len(x), 2))) + torch.relu(self.units(x))
+
+    found = activations(Two(), normal(100, 4))
+    assert found.dead.tolist() == [6, 6]
+    assert found.constant.tolist() == [True, False]
+    told = activation_findings(found)[0]
+    assert "6 of 6 units in 1 of 1 layers, most in units.weight" in told.message
+
+
+def test_units_are_found_behind_a_view():
+    """A matrix on the left of rows [atoms * examples], seen again as [units, atoms, examples]."""
+    model = nn.Module()
+    model.w = nn.Parameter(normal(5, 3))
+    model.forward = lambda x: torch.nn.functional.silu((model.w @ x.flatten(1)).view(5, 4, 7))
+    (found,) = responses(model, normal(3, 4, 7))
+    assert found.value.shape == (28, 5)
+    torch.testing.assert_close(found.incoming, (normal(3, 4, 7).flatten(1).T @ model.w.T).detach())
+
+
 # ------------------------------------------------------------------ ranks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor, nn
 
@@ -42,6 +42,7 @@ class Activations:
             such a unit reacts is below 3 / rows with 95 % confidence.
         dormant: units with E|h_i| <= 0.025 mean_j E|h_j|, dead ones that are 0 included.
         saturated: units whose slope is below 0.02 on 99 % of the rows.
+        constant: whether what comes into the layer is the same on every row, so that no unit can react.
         edges, counts: [bins + 1], [layers, bins] histogram of the values.
     """
 
@@ -54,12 +55,16 @@ class Activations:
     dead: Int[ndarray, " layers"]
     dormant: Int[ndarray, " layers"]
     saturated: Int[ndarray, " layers"]
+    constant: Bool[ndarray, " layers"]
     edges: Float[ndarray, " edges"]
     counts: Int[ndarray, "layers bins"]
 
 
 def activations(model: nn.Module, batch: Any, *, loss: ExampleLoss | None = None) -> Activations:
     """Look at every layer with a nonlinearity once, without a hook.
+
+    Seen are nonlinearities of the product of a parameter with activations (with constants added, or a view of it), not
+    those of sums over neighbours or heads.
 
     Args:
         model: any module, in eval mode.
@@ -77,10 +82,12 @@ def activations(model: nn.Module, batch: Any, *, loss: ExampleLoss | None = None
     merged: dict[tuple[str, str], list[Response]] = {}
     for response in responses(model, batch, loss=loss):
         merged.setdefault((response.site, response.function), []).append(response)
-    values = [torch.cat([r.value for r in group]).float() for group in merged.values()]
-    slopes = [torch.cat([r.slope for r in group]).float() for group in merged.values()]
-    numbers = [_numbers(value, slope) for value, slope in zip(values, slopes, strict=True)]
-    table = torch.stack(numbers).double().cpu().numpy() if numbers else np.zeros((0, 8))
+    incoming, values, slopes = (
+        [torch.cat([getattr(r, part) for r in group]).float() for group in merged.values()]
+        for part in ("incoming", "value", "slope")
+    )
+    numbers = [_numbers(*parts) for parts in zip(incoming, values, slopes, strict=True)]
+    table = torch.stack(numbers).double().cpu().numpy() if numbers else np.zeros((0, 7))
     largest = float(np.nanmax(table[:, 5], initial=0.0)) or 1.0
     edges = np.linspace(-largest, largest, BINS + 1)
     counts = [torch.histc(v.float().cpu(), BINS, -largest, largest).numpy().astype(int) for v in values]
@@ -94,15 +101,18 @@ def activations(model: nn.Module, batch: Any, *, loss: ExampleLoss | None = None
         dead=table[:, 2].astype(int),
         dormant=table[:, 3].astype(int),
         saturated=table[:, 4].astype(int),
+        constant=table[:, 6] > 0,
         edges=edges,
         counts=np.array(counts, dtype=int).reshape(len(values), BINS),
     )
 
 
-def _numbers(value: Float[Tensor, "rows units"], slope: Float[Tensor, "rows units"]) -> Float[Tensor, " numbers"]:
+def _numbers(incoming: Tensor, value: Tensor, slope: Tensor) -> Float[Tensor, " numbers"]:
+    """Of one layer, all [rows, units]."""
     size = value.abs()
     activity, largest = size.mean(0), size.max()
     dead = (value.amax(0) - value.amin(0)) <= 1e-6 * largest
+    constant = (incoming.amax(0) - incoming.amin(0)).max() <= 1e-6 * incoming.abs().max()
     return torch.stack([
         value.mean(),
         value.std(correction=0),
@@ -110,6 +120,7 @@ def _numbers(value: Float[Tensor, "rows units"], slope: Float[Tensor, "rows unit
         (activity <= DORMANT * activity.mean()).sum(),
         ((slope.abs() < FLAT).float().mean(0) >= MOSTLY).sum(),
         largest,
+        constant,
     ])  # fmt: skip
 
 
@@ -133,7 +144,7 @@ def records(found: Activations) -> dict[str, Record]:
     names = np.array([f"{f} of {n}" for n, f in zip(found.names, found.functions, strict=True)])
     columns = {
         "name": names, "units": found.units, "mean": found.mean, "spread": found.spread, "dead": found.dead,
-        "dormant": found.dormant, "saturated": found.saturated,
+        "dormant": found.dormant, "saturated": found.saturated, "constant": found.constant.astype(int),
     }  # fmt: skip
     histogram = {"edges": found.edges, "counts": found.counts, "name": names}
     return {"activations": ("table", columns), "activation histograms": ("histogram", histogram)}
@@ -141,7 +152,7 @@ def records(found: Activations) -> dict[str, Record]:
 
 def findings(found: Activations) -> Sequence[Finding]:
     """What there is to say: one finding per kind of idle unit, the share of units being its severity."""
-    seen = found.rows >= ENOUGH
+    seen = (found.rows >= ENOUGH) & ~found.constant
     if not seen.any():
         return []
     units = int(found.units[seen].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +25,14 @@ NONLINEARITIES = {
 
 @dataclass(frozen=True)
 class Response:
-    """How the units of one layer respond: ``value`` and ``slope`` of the nonlinearity ``function`` on every row.
+    """How the units of one layer respond: ``value`` and ``slope`` of the nonlinearity ``function`` of what comes in.
 
-    ``site`` is the parameter whose product went into it.
+    ``site`` is the parameter whose product that is.
     """
 
     site: str
     function: str
+    incoming: Float[Tensor, "rows units"]
     value: Float[Tensor, "rows units"]
     slope: Float[Tensor, "rows units"]
 
@@ -48,7 +50,7 @@ class _Nonlinearities(TorchFunctionMode):
         name = getattr(func, "__name__", "").rstrip("_")
         layer = None
         if name in NONLINEARITIES and args and isinstance(args[0], Tensor):
-            layer = _behind(args[0], self._recorder.products)
+            layer = _behind(args[0].shape, self._recorder.products)
         if layer is None:
             return func(*args, **kwargs)
         before = args[0].detach().clone().requires_grad_()  # a copy: the function may work in place
@@ -56,20 +58,29 @@ class _Nonlinearities(TorchFunctionMode):
         with torch.enable_grad():
             again = func(before.clone(), *args[1:], **kwargs)
             (slope,) = torch.autograd.grad(again.sum(), before)
-        axis = -2 if layer.left else -1
-        value, steep = (t.movedim(axis, -1).flatten(0, -2) for t in (again.detach(), slope))
-        self.found.append(Response(layer.site, name, value, steep))
+        site, axis = layer
+        rows = (t.movedim(axis, -1).flatten(0, -2) for t in (before.detach(), again.detach(), slope))
+        self.found.append(Response(site, name, *rows))
         return out
 
 
-def _behind(tensor: Tensor, products: Sequence[Product]) -> Product | None:
-    """The last product that ``tensor`` can be the output of, up to constants, broadcasting and a choice of rows."""
+def _behind(shape: torch.Size, products: Sequence[Product]) -> tuple[str, int] | None:
+    """Site of the last product whose output a tensor of ``shape`` can be, and the axis of its units in that shape.
+
+    The output itself, with constants added, as a view, broadcast over further leading axes, or of some of its rows.
+    """
     for product in reversed(products):
-        shape, whole = product.out.shape, tensor.shape
-        if whole == shape or (tensor.ndim > len(shape) > 1 and whole[-len(shape) :] == shape):
-            return product
-        if tensor.ndim == len(shape) == 2 and not product.left and whole[1] == shape[1]:
-            return product
+        out = product.out.shape
+        own = len(out) - (2 if product.left else 1)
+        units, before, whole = out[own], math.prod(out[:own]), math.prod(out)
+        for axis in range(len(shape)):
+            if shape[axis] == units and math.prod(shape) == whole and math.prod(shape[:axis]) == before:
+                return product.site, axis
+        extra = len(shape) - len(out)
+        if extra > 0 and len(out) > 1 and shape[extra:] == out:
+            return product.site, own + extra
+        if len(shape) == len(out) == 2 and own == 1 and shape[1] == units:
+            return product.site, 1
     return None
 
 
