@@ -9,11 +9,12 @@ from molifold.cli import main
 from molifold.data import example
 from molifold.ensemble import Ensemble
 from molifold.flows.recipes import graph_spline_coupling
+from molifold.probes import Watch
 from molifold.probes.coverage import coverage
 from molifold.probes.stein import stein
 from molifold.runs import Run
 from molifold.training import fit
-from molifold.training.diagnosis import diagnose, diagnose_flow
+from molifold.training.diagnosis import diagnose, diagnose_flow, watch_expressivity
 from molifold.training.growth import grow
 from molifold.training.health import examine
 from molifold.training.restore import load_flow
@@ -152,6 +153,19 @@ def test_diagnose_names_the_narrow_layers_and_keeps_records(narrow, capsys):
     kind, by_layer = run.record("where it hurts by layer - frames")
     assert (kind, str(by_layer["y"][0])) == ("map", first)
     np.testing.assert_allclose(np.sort(by_layer["values"].sum(0))[::-1], scores)
+
+
+def test_expressivity_can_be_watched(narrow, tmp_path):
+    """On a batch of hundreds of frames the narrow layers are named in the run while it trains."""
+    frames = torch.as_tensor(np.array(Run.open(narrow).ensemble("reference").x[:800]))
+    with Run.create(tmp_path / "watched") as run:
+        watch = Watch(load_flow(narrow), run, probes=[watch_expressivity], batch=frames)
+        watch.look(1)
+    kind, table = Run.open(run.path).record("expressivity")
+    assert kind == "table"
+    assert str(table["kind"][0]) == "under-powered"
+    assert str(table["name"][0]).endswith("head.weight")
+    assert "upstream" in Run.open(run.path).record("what is missing")[1]["x"]
 
 
 def test_layers_are_compared_with_those_of_another_checkpoint(narrow):
