@@ -147,6 +147,7 @@ def test_diagnose_names_the_narrow_layers_and_keeps_records(narrow, capsys):
     for name in ("activations", "ranks of features", "gradient noise", "similarity of layers", "curvature"):
         assert "ealthy" in run.about(name)["text"], name
     assert "curvature: largest eigenvalue" in text
+    assert "curvature" in run.record("findings")[1]["name"]
     scores = run.record("where it hurts - frames")[1]["gain"]
     assert (np.diff(scores) <= 0).all()
     # By layer they are the same frames, and the gains of all layers add up to those of the whole.

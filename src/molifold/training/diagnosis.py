@@ -138,12 +138,16 @@ class Diagnosis:
             if gains:
                 each = {"x": columns.astype(str), "y": np.array(list(gains)), "values": np.stack(list(gains.values()))}
                 found[f"where it hurts by layer - {rows}"] = ("map", each, GUIDE["where it hurts"])
+        if self.health.findings:
+            found["findings"] = ("table", self.health.table(), GUIDE["findings"])
         return found | dict(self.health.records)
 
 
 GUIDE: Mapping[str, str] = {
     "diagnosis": "What holds the flow back, most important first. Healthy: nothing to tell. Otherwise do what the "
     "first line says, train on, and diagnose again.",
+    "findings": "How the network lives: units, ranks, gradients, curvature, spikes of the loss. Healthy: no warning. "
+    "Otherwise do what the remedy says, the first row first.",
     "expressivity": "Every layer: what it could still follow by itself (under_trained), what new units could (linear "
     "and nonlinear), the rest (noise, or sources not offered). Healthy: kind is sound everywhere. An alarm counts when "
     "measured agrees with predicted: new units were really added, on frames that did not propose them.",

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import getdoc
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor, nn
 
 from molifold.finding import Finding, ranked
@@ -58,6 +60,11 @@ class Health:
 
     findings: tuple[Finding, ...] = ()
     records: Mapping[str, tuple[str, dict, str]] = field(default_factory=dict, repr=False)
+
+    def table(self) -> dict[str, ndarray]:
+        """The findings as columns of a record."""
+        parts = {"name": "subject", "level": "level", "message": "message", "remedy": "remedy"}
+        return {key: np.array([getattr(f, part) for f in self.findings]) for key, part in parts.items()}
 
     def lines(self) -> list[str]:
         """One line per finding."""
