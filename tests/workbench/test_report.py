@@ -215,6 +215,8 @@ def test_report_of_a_run_takes_the_reference_at_the_target_temperature(tmp_path)
     ) as writer:
         for row in history():
             writer.scalar(row["step"], loss=row["loss"])
+        said = {"text": np.array("300 examples\nwarning: dead units: 3 of 64 <b>")}
+        writer.record(row["step"], "diagnosis", kind="text", arrays=said)
     ensemble(2_000, 0, generated=True).save(tmp_path / "run" / "ensembles" / "generated")
     ladder = np.tile([300.0, 450.0], 3_000)
     ensemble(6_000, 1, temperature=ladder).save(tmp_path / "run" / "ensembles" / "reference")
@@ -224,6 +226,8 @@ def test_report_of_a_run_takes_the_reference_at_the_target_temperature(tmp_path)
     assert "3,000 reference frames" in page
     assert "settings.batch" in page
     assert "<h2>Training" in page
+    assert "<h2>Inside the network" in page
+    assert "<li>warning: dead units: 3 of 64 &lt;b&gt;</li>" in page
 
 
 def test_a_run_without_draws_or_without_the_temperature_says_what_to_do(tmp_path):

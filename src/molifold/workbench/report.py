@@ -61,7 +61,7 @@ def write_report(parts: ReportParts, path: str | Path, *, results: Results | Non
         verdict=html.escape(verdict.title),
         summary=html.escape(verdict.text),
         findings="\n".join(map(_finding, found)),
-        panels="\n".join([*_sections(parts, results), _settings(parts)]),
+        panels="\n".join([*_sections(parts, results), *_diagnosis(parts), _settings(parts)]),
         footer=html.escape(_footer()),
     )
     path = Path(path)
@@ -130,6 +130,7 @@ def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) ->
         settings={"run": run.path.name, **about, "state": run.state},
         temperature=temperature,
         title=f"{name}: {run.path.name}",
+        diagnosis=str(run.record("diagnosis")[1]["text"]) if "diagnosis" in run.records else "",
     )
 
 
@@ -196,6 +197,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     line = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in body)
     return f'<div class="scroll"><table class="numbers"><tr>{line}</tr>\n{lines}</table></div>\n'
+
+
+def _diagnosis(parts: ReportParts) -> Iterator[str]:
+    lines = "".join(f"<li>{html.escape(line)}</li>\n" for line in parts.diagnosis.splitlines())
+    if lines:
+        yield f"<section>\n<h2>Inside the network</h2>\n<ul>\n{lines}</ul>\n</section>"
 
 
 def _settings(parts: ReportParts) -> str:

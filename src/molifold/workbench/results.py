@@ -25,6 +25,7 @@ class ReportParts:
         settings: anything worth knowing later: force field, seeds, versions, timings; may be nested.
         temperature: K, for labels.
         title: of the page.
+        diagnosis: what ``molifold diagnose`` said about the network, a line per finding.
     """
 
     generated: Ensemble
@@ -33,6 +34,7 @@ class ReportParts:
     settings: Mapping[str, Any] = field(default_factory=dict)
     temperature: float | None = None
     title: str = ""
+    diagnosis: str = ""
 
 
 @dataclass(frozen=True)
