@@ -176,13 +176,13 @@ class GraphAttention(nn.Module):
             graph = graph.with_loops(h.shape[0] * h.shape[1])
         scored = None if self.dynamic else static.expand(h.shape)
         for layer in self.layers:
-            h = layer.attend_each(h, scored, graph)  # type: ignore[operator]
+            h = layer(h, scored, graph)
         return h if self.out is None else self.out(h)
 
     def _alike(self, features: Tensor, static: Float[Tensor, "channels atoms 1"], graph: Graph) -> Tensor:
         h = F.silu(_linear(self.features_in, features.permute(2, 1, 0)) + static)
         for layer in self.layers:
-            h = layer.attend_alike(h, static, graph)  # type: ignore[operator]
+            h = layer(h, static, graph, alike=True)
         return (h if self.out is None else _linear(self.out, h)).permute(2, 1, 0)
 
 
@@ -214,6 +214,13 @@ class _Layer(nn.Module):
         """How much atom i takes from atom j."""
         query, key = self.query_score(h), self.key_score(h)
         return coefficients(query, key, graph, bias=self.hop_bias, max_hops=self.max_hops)
+
+    def forward(self, h: Tensor, scored: Tensor | None, graph: Graph, *, alike: bool = False) -> Tensor:
+        """Coefficients of every conformation, or the same for all (``alike``)."""
+        if alike:
+            assert scored is not None
+            return self.attend_alike(h, scored, graph)
+        return self.attend_each(h, scored, graph)
 
     def attend_each(
         self, h: Float[Tensor, "batch atoms channels"], scored: Tensor | None, graph: Graph

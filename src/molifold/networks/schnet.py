@@ -82,8 +82,7 @@ class SchNet(nn.Module):
             convolve.weight if self.cutoff is None else convolve.weight * _cosine(convolve.distances, self.cutoff)
         )
         for layer in self.layers:
-            filters = layer.filters(basis) * envelope[..., None]  # type: ignore[operator]
-            h = h + layer.update(convolve(layer.project(h), filters))  # type: ignore[operator]
+            h = layer(h, basis, envelope, convolve)
         return h if self.out is None else self.out(h)
 
     def extra_repr(self) -> str:
@@ -124,6 +123,12 @@ class _Interaction(nn.Module):
         self.project = nn.Linear(channels, channels, bias=False)
         self.filters = nn.Sequential(_dense(centres, channels, channels), ShiftedSoftplus())
         self.update = _dense(channels, channels, channels)
+
+    def forward(
+        self, h: Float[Tensor, "batch atoms channels"], basis: Tensor, envelope: Tensor, convolve: _Halves | _Edges
+    ) -> Float[Tensor, "batch atoms channels"]:
+        filters = self.filters(basis) * envelope[..., None]
+        return h + self.update(convolve(self.project(h), filters))
 
 
 def _dense(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

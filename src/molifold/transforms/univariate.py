@@ -15,6 +15,9 @@ from molifold.transforms.spline import TAIL, spline
 
 Univariate = Callable[..., tuple[Tensor, Tensor]]
 
+#: Largest log-scale of a real coordinate either way.
+LOG_SCALE = 2.0
+
 
 def parameter_count(support: str, bins: int) -> int:
     """Numbers that the map of one coordinate takes.
@@ -28,18 +31,31 @@ def parameter_count(support: str, bins: int) -> int:
     return {"real": 2 + 3 * bins - 1, "circle": 1 + 3 * bins, "interval": 3 * bins + 1}[support]
 
 
+def real_parts(raw: Float[Tensor, "n parameters batch"]) -> tuple[Tensor, ...]:
+    """Shift and log-scale [n, batch]; raw widths, heights and slopes of a spline [bins or knots, n, batch]."""
+    bins = (raw.shape[1] - 1) // 3
+    shift, log_scale, widths, heights, slopes = _parts(raw, 1, 1, bins, bins, bins - 1)
+    end = torch.zeros_like(widths[:1])  # a raw slope of zero is a slope of one
+    bounded = 2 * LOG_SCALE * torch.sigmoid(log_scale[0]) - LOG_SCALE
+    return shift[0], bounded, widths, heights, torch.cat([end, slopes, end])
+
+
+def circle_parts(raw: Float[Tensor, "n parameters batch"]) -> tuple[Tensor, ...]:
+    """Rotation [n, batch]; raw widths, heights and slopes of a spline [bins or knots, n, batch]."""
+    bins = (raw.shape[1] - 1) // 3
+    shift, widths, heights, slopes = _parts(raw, 1, bins, bins, bins)
+    return shift[0], widths, heights, torch.cat([slopes, slopes[:1]])
+
+
 def transform_real(
     x: Float[Tensor, "n batch"], raw: Float[Tensor, "n parameters batch"], *, inverse: bool
 ) -> tuple[Float[Tensor, "n batch"], Float[Tensor, "n batch"]]:
     """Shift and scale, then a spline on [-TAIL, TAIL] with linear tails."""
-    bins = (raw.shape[1] - 1) // 3
-    shift, log_scale, widths, heights, slopes = _parts(raw, 1, 1, bins, bins, bins - 1)
-    shift, log_scale = shift[0], 4 * torch.sigmoid(log_scale[0]) - 2
-    end = torch.zeros_like(widths[:1])  # a raw slope of zero is a slope of one
+    shift, log_scale, widths, heights, slopes = real_parts(raw)
     u = x if inverse else (x - shift) * torch.exp(-log_scale)
     # The slope is one at the ends, so adding what the clamp cut off is the linear tail (``torch.where`` is slower).
     inside = u.clamp(-TAIL, TAIL)
-    v, log_slope = spline(inside / (2 * TAIL) + 0.5, widths, heights, torch.cat([end, slopes, end]), inverse=inverse)
+    v, log_slope = spline(inside / (2 * TAIL) + 0.5, widths, heights, slopes, inverse=inverse)
     v = (v - 0.5) * (2 * TAIL) + (u - inside)
     if inverse:
         return v * torch.exp(log_scale) + shift, log_slope + log_scale
@@ -50,13 +66,12 @@ def transform_circle(
     x: Float[Tensor, "n batch"], raw: Float[Tensor, "n parameters batch"], *, inverse: bool
 ) -> tuple[Float[Tensor, "n batch"], Float[Tensor, "n batch"]]:
     """Rotate, then a spline of the circle with equal slopes at both ends (Rezende et al. 2020, arXiv 2002.02428)."""
-    bins = (raw.shape[1] - 1) // 3
-    shift, widths, heights, slopes = _parts(raw, 1, bins, bins, bins)
-    u = unit(x if inverse else x - shift[0])
-    v, log_slope = spline(u, widths, heights, torch.cat([slopes, slopes[:1]]), inverse=inverse)
+    shift, widths, heights, slopes = circle_parts(raw)
+    u = unit(x if inverse else x - shift)
+    v, log_slope = spline(u, widths, heights, slopes, inverse=inverse)
     v = (v - 0.5) * (2 * math.pi)
     if inverse:
-        v = (unit(v + shift[0]) - 0.5) * (2 * math.pi)
+        v = (unit(v + shift) - 0.5) * (2 * math.pi)
     return v, log_slope
 
 
