@@ -69,7 +69,7 @@ def _summary(view: View, layer: str, alpha: Tensor, allowed: Tensor, complete: b
     """Of attention [batch, heads, atoms, sources] and which sources an atom may attend to."""
     alpha = alpha.double()
     count = allowed.sum(-1)
-    entropy = torch.special.entr(alpha).sum(-1) / count.clamp(min=2).log()
+    entropy = torch.special.entr(alpha).sum(-1) / count.clamp(min=2).double().log()
     open_ = (count > 1).to(alpha).expand(entropy.shape)
     share = (entropy * open_).sum(-1) / open_.sum(-1).clamp(min=1)  # [batch, heads]
     error = share.std(0) / len(share) ** 0.5 if len(share) > 1 else torch.zeros(share.shape[1])
@@ -86,8 +86,8 @@ class _Recorder(TorchFunctionMode):
         self.batch, self.atoms = batch, atoms
         self.running: list[str] = []
         self.seen: list[tuple[str, Tensor, Tensor, bool]] = []
-        self._picked: dict[int, tuple[Tensor, Tensor]] = {}  # rows taken by an index: id -> (rows, index)
-        self._added: dict[int, tuple[Tensor, Tensor]] = {}  # what was added up by an index: id -> (rows, index)
+        self._picked: dict[int, tuple[Tensor, Tensor]] = {}  # rows taken by an index, by memory
+        self._added: dict[int, tuple[Tensor, Tensor]] = {}  # what was added up, by identity
         self._edges: tuple[Tensor, Tensor] | None = None  # sparse attention that waits for its sources
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -153,7 +153,7 @@ class _Recorder(TorchFunctionMode):
     def _pick(self, args: Any, kwargs: Any, out: Any) -> None:
         index = kwargs.get("index", args[-1])
         if isinstance(index, Tensor) and index.dtype == torch.long and index.ndim == 1 and isinstance(out, Tensor):
-            self._picked[id(out)] = out, index
+            self._picked[_memory(out)] = out, index
 
     def _add(self, args: Any, kwargs: Any) -> None:
         named = dict(zip(("self", "dim", "index", "src"), args, strict=False)) | kwargs
@@ -189,17 +189,11 @@ class _Recorder(TorchFunctionMode):
         alpha, target = self._edges
         if {len(a) if a.ndim else 0 for a in args[:2]} != {len(alpha)}:
             return
-        for one, other in (args[:2], args[1::-1]):
-            if (
-                id(one) in self._picked
-                and id(other) not in self._picked
-                and len(self._picked[id(one)][1]) == len(alpha)
-            ):
-                source = self._picked[id(one)][1] % self.atoms
-                name = self.seen[-1][0]
-                self.seen[-1] = (name, *self._spread(alpha, target, source, self.atoms), True)
-                self._edges = None
-                return
+        picked = [p for p in (self._picked.get(_memory(a)) for a in args[:2]) if p is not None]
+        if len(picked) == 1 and len(picked[0][1]) == len(alpha):
+            source = picked[0][1] % self.atoms
+            self.seen[-1] = (self.seen[-1][0], *self._spread(alpha, target, source, self.atoms), True)
+            self._edges = None
 
     def _spread(self, alpha: Tensor, target: Tensor, column: Tensor, columns: int) -> tuple[Tensor, Tensor]:
         """Attention of edges as [batch, heads, atoms, columns], and which entries are edges."""
@@ -209,6 +203,11 @@ class _Recorder(TorchFunctionMode):
         edge[target, column] = True
         shape = (self.batch, self.atoms, columns)
         return whole.view(*shape, -1).permute(0, 3, 1, 2), edge.view(self.batch, 1, self.atoms, columns)
+
+
+def _memory(tensor: Tensor) -> int:
+    """The same for views of a tensor: ``x`` and ``x.unsqueeze(-1)``."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
 
 
 def findings(found: Sequence[tuple[View, Attention]]) -> list[Finding]:

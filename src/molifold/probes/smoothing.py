@@ -63,7 +63,9 @@ def smoothing(view: View) -> Smoothing:
     states = layer_states(view)
     rows = [_measure(x.detach().double(), view.neighbours.double()) for x in states.values()]
     mean = np.array([[float(q.mean()) for q in row] for row in rows])
-    error = np.array([[float(q.std() / len(q) ** 0.5) for q in row] for row in rows])
+    error = (
+        np.array([[float(q.std()) if len(q) > 1 else np.nan for q in row] for row in rows]) / len(view.features) ** 0.5
+    )
     return Smoothing(tuple(states), *(part[:, k] for k in range(3) for part in (mean, error)))
 
 

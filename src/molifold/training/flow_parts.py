@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from molifold.flows.conditioners import GraphConditioner
 from molifold.flows.flow import Flow
 from molifold.interfaces import Moment
+from molifold.networks.graph import Graph
 from molifold.probes.view import View
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
@@ -92,7 +93,7 @@ def conditioner_views(moment: Moment, *, frames: int = FRAMES) -> list[View]:
             View(
                 conditioner.network,
                 conditioner.features(known),
-                partial(conditioner.network, graph=graph),
+                _with(conditioner.network, graph),
                 graph.hops,
                 name=f"{name}.conditioner.network",
                 atoms=conditioner.nodes,
@@ -100,3 +101,7 @@ def conditioner_views(moment: Moment, *, frames: int = FRAMES) -> list[View]:
             )
         )
     return found
+
+
+def _with(network: nn.Module, graph: Graph) -> Callable[[Tensor], Tensor]:
+    return lambda features: network(features, graph)
