@@ -196,6 +196,6 @@ def test_training_is_the_same_with_and_without_them(tmp_path):
         fit(model, FRAMES, steps=4, batch_size=20, seed=3, to=tmp_path / str(len(probes)), probes=probes, probe_every=2)
         ends.append([p.detach().clone() for p in model.parameters()])
     run = Run.open(tmp_path / str(len(FLOW)))
-    assert [e["message"] for e in run.events() if e["kind"] == "probe_failed"] == []
+    assert [e["message"] for e in run.events()[0] if e["kind"] == "probe_failed"] == []
     assert {"attention", "jacobian", "input similarity", "sensitivity by distance"} <= set(run.records)
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))

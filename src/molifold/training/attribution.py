@@ -1,4 +1,4 @@
-"""How much every atom contributes to a dimension of a latent map, by captum."""
+"""How much every atom contributes to a dimension of a latent map."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from molifold.ensemble import Ensemble
+from molifold.probes.attribution import atom_attribution
 
 if TYPE_CHECKING:
     from molifold.flows.latent import LatentMap
-
-#: Points of the integral over the way from the baseline.
-POINTS = 32
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,6 @@ def attribute(
 
     Reference: Sundararajan, Taly, Yan (2017), arXiv 1703.01365; Kokhlikyan et al. (2020), arXiv 2009.07896 (captum).
     """
-    from captum.attr import IntegratedGradients, Saliency
-
     if not 0 <= latent < flow.latents or method not in ("gradient", "integrated"):
         expected = f"a latent below {flow.latents}, and gradient or integrated"
         raise ValueError(f"latent, method: got {latent}, {method!r}; expected {expected}")
@@ -72,17 +68,13 @@ def attribute(
     x = torch.as_tensor(np.array(ensemble.x)).to(like)
 
     if method == "gradient":
-        shares = Saliency(lambda x: encoder(x).mean[:, latent]).attribute(x, abs=False).norm(dim=2)
+        found = atom_attribution(lambda x: encoder(x).mean[:, latent], x, method="gradient")
     else:
         start = torch.as_tensor(np.array((baseline or ensemble).x)).to(like)
         with torch.no_grad():
             features, origin = encoder.features(x), encoder.features(start).mean(0, keepdim=True)
-        explained = IntegratedGradients(lambda f, x: encoder.posterior(f, x).mean[:, latent])
-        shares = explained.attribute(
-            features, baselines=origin.expand_as(features), additional_forward_args=x, n_steps=POINTS
-        ).sum(2).abs()  # fmt: skip
-    shares = (shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).detach().double().cpu().numpy()
-    return Attribution(
-        latent=f"z{latent + 1}", method=method, value=shares.mean(0), atoms=ensemble.molecule.atom_names,
-        error=shares.std(0, ddof=1) / np.sqrt(len(shares)),
-    )  # fmt: skip
+        found = atom_attribution(
+            lambda f, x: encoder.posterior(f, x).mean[:, latent], features, baseline=origin, also=(x,)
+        )
+    share, error = found.shares()
+    return Attribution(f"z{latent + 1}", method, value=share, error=error, atoms=ensemble.molecule.atom_names)
