@@ -90,7 +90,7 @@ def findings(found: Sequence[tuple[View, Smoothing]]) -> list[Finding]:
     alike = [(v, s) for v, s in found if s.roughness[-1] < ALIKE < s.roughness[0]]
     if not alike:
         least = min((s.roughness[-1] for _, s in found), default=1.0)
-        message = f"bonded atoms stay different in {len(found)} graph networks (roughness {least:.2g} or more)"
+        message = f"bonded atoms stay different (roughness {least:.2g} or more; graph networks: {len(found)})"
         return [Finding("ok", "oversmoothing", message)] if found else []
     view, worst = min(alike, key=lambda pair: pair[1].roughness[-1])
     layer = worst.layers[int(np.argmax(worst.roughness < ALIKE))]

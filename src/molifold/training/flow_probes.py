@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import cleandoc
 
 import torch
-from jaxtyping import Float
-from numpy import ndarray
 from torch import Tensor, nn
 
-from molifold.finding import Finding, ranked
-from molifold.interfaces import Moment, Probe, Record, RecordKind
+from molifold.finding import Finding
+from molifold.interfaces import Moment, Probe, Record
 from molifold.probes import attention, invertibility, jacobian, similarity, smoothing, squashing
 from molifold.training import spline_bins
 from molifold.training.flow_parts import conditioner_views, coordinate_names, coupled, learnt
 
 #: Conformations of the Jacobian and of the input similarity, which cost a backward pass per coordinate or frame.
 JACOBIAN_FRAMES, SIMILARITY_FRAMES = 16, 48
+#: Conformations of the sensitivity by distance, which costs some backward passes per atom of every network.
+SQUASHING_FRAMES = 3
 #: Frames whose torsions differ by less are the same conformation to the similarity, radians.
 APART = math.pi / 3
 
@@ -34,7 +32,7 @@ APART = math.pi / 3
 def flow_jacobian(flow: nn.Module, x: Tensor) -> jacobian.Jacobian:
     """Of the couplings, from standardised coordinates to latents, in float64."""
     chain, u = learnt(flow, x)
-    return jacobian.jacobian(_double(chain), u.double())
+    return jacobian.jacobian(copy.deepcopy(chain).double(), u.double())
 
 
 def flow_invertibility(flow: nn.Module, x: Tensor) -> invertibility.Invertibility:
@@ -94,7 +92,7 @@ def watch_similarity(moment: Moment) -> dict[str, Record]:
 
 #: Of the conditioners' graph networks.
 watch_smoothing: Probe = smoothing.SmoothingProbe(conditioner_views)
-watch_squashing: Probe = squashing.SquashingProbe(partial(conditioner_views, frames=3))
+watch_squashing: Probe = squashing.SquashingProbe(partial(conditioner_views, frames=SQUASHING_FRAMES))
 watch_attention: Probe = attention.AttentionProbe(conditioner_views)
 
 #: All probes of flows, the cheapest first.
@@ -103,55 +101,55 @@ FLOW: tuple[Probe, ...] = (
     watch_jacobian, watch_squashing,
 )  # fmt: skip
 
-
-@dataclass(frozen=True)
-class FlowFindings:
-    """What all probes of a flow have to say, the gravest first, and their records by name."""
-
-    findings: tuple[Finding, ...]
-    records: Mapping[str, tuple[RecordKind, dict[str, ndarray], str]]
+#: What one examination found: in words, and as records.
+Found = tuple[Sequence[Finding], Mapping[str, Record]]
 
 
-def examine_flow(flow: nn.Module, x: Float[Tensor, "frames atoms 3"]) -> FlowFindings:
-    """Look at a flow with every probe of flows.
-
-    Args:
-        flow: a ``Flow`` of couplings, in eval mode; nothing is found in other models.
-        x: conformations, some hundreds; expensive probes take the first few.
-
-    >>> examine_flow(nn.Linear(2, 2), torch.zeros(4, 3, 3)).findings
-    ()
-    """
-    if not coupled(flow):
-        return FlowFindings((), {})
-    told: list[Finding] = []
-    kept: dict[str, tuple[RecordKind, dict[str, ndarray], str]] = {}
-
-    def keep(records: dict[str, Record], probe: Probe) -> None:
-        text = cleandoc(probe.__doc__ or "")
-        kept.update({name: (kind, arrays, text) for name, (kind, arrays) in records.items()})
-
-    stretch = flow_jacobian(flow, x[:JACOBIAN_FRAMES])
-    inverse = flow_invertibility(flow, x)
-    bins = spline_bins.spline_bins(flow, x)
-    alike, pairs = flow_similarity(flow, x[:SIMILARITY_FRAMES])
-    told += jacobian.findings(stretch) + invertibility.findings(inverse) + spline_bins.findings(bins)
-    told += similarity.findings(alike, pairs, unit=" degrees")
-    keep(jacobian.records(stretch), watch_jacobian)
-    keep(invertibility.records(inverse), watch_invertibility)
-    keep(spline_bins.records(bins), spline_bins.watch_spline_bins)
-    keep(similarity.records(alike, pairs, difference="degrees"), watch_similarity)
-    moment = Moment(0, flow, batch=x)
-    views = conditioner_views(moment)
-    smooth = [(v, smoothing.smoothing(v)) for v in views if bool(v.neighbours.any())]
-    squashed = [(v, squashing.squashing(v, draws=2)) for v in conditioner_views(moment, frames=3)]
-    attended = [(v, layer) for v in views for layer in attention.attention(v)]
-    told += smoothing.findings(smooth) + squashing.findings(squashed) + attention.findings(attended)
-    keep(smoothing.records(smooth), watch_smoothing)
-    keep(squashing.records(squashed), watch_squashing)
-    keep(attention.records(attended), watch_attention)
-    return FlowFindings(ranked(told), kept)
+def _jacobian(flow: nn.Module, x: Tensor) -> Found:
+    found = flow_jacobian(flow, x[:JACOBIAN_FRAMES])
+    return jacobian.findings(found), jacobian.records(found)
 
 
-def _double(chain: nn.Module) -> nn.Module:
-    return copy.deepcopy(chain).double()
+def _invertibility(flow: nn.Module, x: Tensor) -> Found:
+    found = flow_invertibility(flow, x)
+    return invertibility.findings(found), invertibility.records(found)
+
+
+def _bins(flow: nn.Module, x: Tensor) -> Found:
+    found = spline_bins.spline_bins(flow, x)
+    return spline_bins.findings(found), spline_bins.records(found)
+
+
+def _similarity(flow: nn.Module, x: Tensor) -> Found:
+    found, pairs = flow_similarity(flow, x[:SIMILARITY_FRAMES])
+    return similarity.findings(found, pairs, unit=" degrees"), similarity.records(found, pairs, difference="degrees")
+
+
+def _smoothing(flow: nn.Module, x: Tensor) -> Found:
+    views = conditioner_views(Moment(0, flow, batch=x))
+    found = [(v, smoothing.smoothing(v)) for v in views if bool(v.neighbours.any())]
+    return smoothing.findings(found), smoothing.records(found)
+
+
+def _squashing(flow: nn.Module, x: Tensor) -> Found:
+    views = conditioner_views(Moment(0, flow, batch=x), frames=SQUASHING_FRAMES)
+    found = [(v, squashing.squashing(v, draws=2)) for v in views]
+    return squashing.findings(found), squashing.records(found)
+
+
+def _attention(flow: nn.Module, x: Tensor) -> Found:
+    found = [(v, layer) for v in conditioner_views(Moment(0, flow, batch=x)) for layer in attention.attention(v)]
+    return attention.findings(found), attention.records(found)
+
+
+#: What ``diagnose`` looks at in a flow of couplings: what it is called, the probe that explains it, and the examination
+#: of the flow (in eval mode) with conformations.
+EXAMINATIONS: tuple[tuple[str, Probe, Callable[[nn.Module, Tensor], Found]], ...] = (
+    ("volume and stretching", watch_jacobian, _jacobian),
+    ("inverse", watch_invertibility, _invertibility),
+    ("splines", spline_bins.watch_spline_bins, _bins),
+    ("input similarity", watch_similarity, _similarity),
+    ("oversmoothing", watch_smoothing, _smoothing),
+    ("oversquashing", watch_squashing, _squashing),
+    ("attention", watch_attention, _attention),
+)
