@@ -1,0 +1,135 @@
+"""One planted fault each in small flows: the diagnosis names the part that is at fault, and the remedy is one."""
+
+import math
+
+import pytest
+import torch
+from test_diagnosis import normal
+
+from molifold import Block, Ensemble, Molecule, Space
+from molifold.flows import Flow
+from molifold.flows.conditioners import MLPConditioner
+from molifold.training.diagnosis import diagnose_flow
+from molifold.transforms import Chain, Coupling, Transform
+
+SPACE = Space((Block("x", 3, "real"),))
+#: Every coordinate given both others, in turn.
+ALL = [(0, (1, 2)), (1, (0, 2)), (2, (0, 1))]
+FRAMES = 4000
+
+
+class Flat(Transform):
+    """One particle: [batch, 1, 3] to [batch, 3]."""
+
+    def __init__(self):
+        super().__init__()
+        self.domain = self.codomain = SPACE
+
+    def forward(self, x):
+        return x[:, 0], x.new_zeros(len(x))
+
+    def inverse(self, y):
+        return y[:, None], y.new_zeros(len(y))
+
+
+def one(*places):
+    mask = torch.zeros(3, dtype=torch.bool)
+    mask[list(places)] = True
+    return mask
+
+
+def trained(couplings, x, *, bins=8, hidden=(16, 16), steps=300):
+    """A flow of couplings (moved, given), in the order from data to latents, after ``steps`` of Adam."""
+    torch.manual_seed(0)
+    made = []
+    for moved, given in couplings:
+        masks = {"mask": one(moved), "given": one(*given)}
+        made.append(Coupling(SPACE, **masks, conditioner=MLPConditioner(SPACE, **masks, hidden=hidden, bins=bins)))
+    flow = Flow(Chain([Flat(), *made]))
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        rows = torch.randint(0, len(x), (256,), generator=generator)
+        optimizer.zero_grad()
+        (-flow.log_prob(x[rows]).mean()).backward()
+        optimizer.step()
+        schedule.step()
+    return flow.eval()
+
+
+def told(flow, x):
+    """The faults that are told of the latents, the largest first: (what, target, source)."""
+    found = diagnose_flow(flow, Ensemble(Molecule(elements=("C",)), x.numpy()), frames=FRAMES)
+    return [(found.fault(*pair), *pair) for pair in found.latents.found], found
+
+
+def modes(n, distance, width, *, seed):
+    """Numbers from ``n`` equal normal modes."""
+    which = torch.randint(0, n, (FRAMES,), generator=torch.Generator().manual_seed(seed)) - (n - 1) / 2
+    return distance * which + width * normal(FRAMES, seed=seed + 1)
+
+
+def data(seed, **columns):
+    x = normal(FRAMES, 1, 3, seed=seed)
+    for place, values in columns.items():
+        x[:, 0, int(place[1:])] = values(x[:, 0]) if callable(values) else values
+    return x
+
+
+@pytest.mark.parametrize(("weak", "n"), [(1, 2), (2, 3)], ids=["affine, two modes", "two bins, three modes"])
+def test_a_transform_family_that_is_too_weak(weak, n):
+    """One bin is an affine map; with eight bins nothing is left to tell. The saving is that of the exact density."""
+    values = modes(n, 1.5, 0.3, seed=10)
+    x = data(0, x0=values)
+    faults, found = told(trained(ALL, x, bins=weak, steps=150), x)
+    assert faults[0] == ("transform family", 0, 0)
+    assert len(faults) == 1  # no other latent is blamed for it
+    centres = 1.5 * (torch.arange(n) - (n - 1) / 2)
+    exact = torch.logsumexp(-0.5 * ((values[:, None] - centres) / 0.3) ** 2, 1) - math.log(n * 0.3)
+    if weak == 1:
+        lost = (values.var(correction=0).log() / 2 + 0.5 + exact.mean()).item()
+        assert found.latents.nats[0, 0] == pytest.approx(lost, rel=0.5)
+    assert told(trained(ALL, x, steps=300), x)[0] == []
+
+
+def test_a_mask_that_never_shows_one_coordinate_to_another():
+    x = data(1, x0=lambda x: 0.6 * x[:, 1] + 0.8 * x[:, 0])
+    faults, found = told(trained([(0, (2,)), (1, (2,))], x, steps=50), x)
+    assert [(what, *sorted(pair)) for what, *pair in faults] == [("mask", 0, 1)]
+    assert found.latents.nats.max() == pytest.approx(-math.log(0.8), rel=0.3)  # their mutual information
+
+
+def test_a_conditioner_that_is_too_narrow():
+    x = data(2, x0=lambda x: torch.sin(3 * x[:, 1]) + 0.3 * x[:, 0])
+    faults, found = told(trained(ALL, x, hidden=(1,)), x)
+    assert faults[0] == ("conditioner", 0, 1)
+    assert found.layers.alarms[0].site.startswith("transform.steps.")
+    assert "mend the layers named below first" in found.lines()[1]
+
+
+def test_too_few_couplings():
+    """1 depends on v = 0 - 2 sin(2 * 2), but is moved before any coupling has freed v of 2: only one more layer helps.
+
+    Every pair is shown to some coupling, the conditioners are wide, and the splines have bins enough.
+    """
+    x = normal(FRAMES, 1, 3, seed=4)
+    v = x[:, 0, 0].clone()
+    x[:, 0, 1] = torch.sin(2 * v) + 0.4 * x[:, 0, 1]
+    x[:, 0, 0] = v + 2 * torch.sin(2 * x[:, 0, 2])
+    order = [(1, (0,)), (1, (2,)), (0, (2,))]
+    faults, found = told(trained(order, x, hidden=(32,)), x)
+    assert faults[0][0] == "depth"
+    assert set(faults[0][1:]) == {0, 1}
+    more = trained([*order, order[0]], x, hidden=(32,))
+    assert told(more, x)[1].layers.loss < found.layers.loss - 0.3
+
+
+def test_a_bent_latent_is_not_told_as_a_dependence():
+    """60 latents of which six are bent: six findings, not hundreds (waves of a source have a mean)."""
+    from molifold.probes.stein import stein
+
+    z = normal(2000, 40, seed=6)
+    bent = torch.arange(40) % 10 == 0
+    z[:, bent] = z[:, bent].sign() * z[:, bent].abs() ** 0.5
+    assert sorted(stein(z, torch.zeros(40, dtype=torch.bool)).found) == [(i, i) for i in (0, 10, 20, 30)]
