@@ -27,6 +27,7 @@ from molifold.probes.expressivity.watching import watch_expressivity as _watch_e
 from molifold.probes.stein import Stein, stein
 from molifold.runs import Run
 from molifold.training.health import Health, examine, history_of
+from molifold.training.conditioner_gain import Gain, conditioner_gain
 from molifold.training.restore import Which, load_flow
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
@@ -56,6 +57,7 @@ class Diagnosis:
         frames, scores: indices in the reference of the verifying frames, and the gain of each.
         sites_atoms, sites_frames: the same gains of every layer that something is told about, by its name.
         health: units, ranks, gradients, curvature, and what the run's events say.
+        gains: of findings of the latents that are told, what better parameters of the couplings would save.
     """
 
     layers: Expressivity
@@ -70,6 +72,7 @@ class Diagnosis:
     sites_atoms: Mapping[str, Float[ndarray, " atoms"]]
     sites_frames: Mapping[str, ndarray]
     health: Health = field(default_factory=Health)
+    gains: Mapping[tuple[int, int], Gain] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The whole in plain words, most important first."""
@@ -97,18 +100,25 @@ class Diagnosis:
             return "transform family"
         if not self.conditioned[target, source]:
             return "mask"
-        return "conditioner" if self.layers.alarms else "depth"
+        gain = self.gains.get((target, source))
+        if gain is None or self.latents is None:
+            return "conditioner" if self.layers.alarms else "depth"
+        return "conditioner" if gain.explains(float(self.latents.nats[target, source])) else "depth"
 
     def _latent(self, target: int, source: int) -> str:
         assert self.latents is not None
         evidence = f"{self.latents.nats[target, source]:.3g} nats, t {self.latents.t[target, source]:.1f}"
         a, b, fault = self.coordinates[target], self.coordinates[source], self.fault(target, source)
+        mend = "mend the layers named below first" if self.layers.alarms else "widen them or train on"
         what, remedy = {
             "transform family": (f"{a} keeps a shape of its own", "more bins, or more couplings that move it"),
             "mask": (f"{a} and {b} depend on each other, but no coupling shows one to the other", "add couplings"),
-            "conditioner": (f"{a} depends on {b}, which its conditioners see", "mend the layers named below first"),
+            "conditioner": (f"{a} depends on {b}, which its conditioners see", mend),
             "depth": (f"{a} depends on {b}, although conditioners see it and lack nothing", "add couplings"),
         }[fault]
+        gain = self.gains.get((target, source))
+        if gain is not None and self.conditioned[target, source]:
+            evidence += f"; better conditioners alone would save {gain.nats:.2g} +- {gain.error:.1g}"
         return f"{fault}: {what} ({evidence}); {remedy}"
 
     def records(self) -> dict[str, tuple[str, dict[str, ndarray], str]]:
@@ -262,12 +272,14 @@ def diagnose_flow(
     told = [v for v in layers.verdicts if v.kind in ("under-powered", "under-trained")]
     whole = [v for v in told if len(v.scores) == len(index) - len(index) // 2]
     by_atom = _atoms(told, couplings, reference.molecule.n_atoms)
-    latents = _latents(flow, x) if isinstance(flow, Flow) and couplings else None
+    latents = stein(*_latents(flow, x), level=level) if isinstance(flow, Flow) and couplings else None
+    conditioned = _conditioned(list(couplings.values()))
+    pairs = [] if latents is None else [p for p in latents.found[:TOLD] if p[0] != p[1] and conditioned[p]]
     return Diagnosis(
         layers=layers,
-        latents=None if latents is None else stein(*latents, level=level),
+        latents=latents,
         coordinates=() if latents is None else _coordinates(flow, reference.molecule),
-        conditioned=_conditioned(list(couplings.values())),
+        conditioned=conditioned,
         samples=None if samples is None else _covered(x, some(reference)[1], reference.molecule),
         draws=_draws(flow, some(reference)[1], reference.molecule, seed=seed),
         atoms=sum(by_atom.values(), np.zeros(reference.molecule.n_atoms)),
@@ -276,6 +288,7 @@ def diagnose_flow(
         sites_atoms=by_atom,
         sites_frames={v.site: v.scores for v in whole},
         health=examine(flow, x, batch_size=batch_size, other=other, history=history, seed=seed),
+        gains={pair: conditioner_gain(flow, x, *pair, seed=seed) for pair in pairs},
     )
 
 
