@@ -2,14 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from test_diagnosis import normal
 
 from molifold import Block, Ensemble, Molecule, Space
+from molifold.data import example
 from molifold.flows import Flow
 from molifold.flows.conditioners import MLPConditioner
+from molifold.flows.recipes import graph_spline_coupling
+from molifold.training import fit
 from molifold.training.diagnosis import diagnose_flow
+from molifold.training.flow_parts import coordinate_atoms, coordinate_names
 from molifold.transforms import Chain, Coupling, Transform
 
 SPACE = Space((Block("x", 3, "real"),))
@@ -139,3 +144,30 @@ def test_a_bent_latent_is_not_told_as_a_dependence():
     bent = torch.arange(40) % 10 == 0
     z[:, bent] = z[:, bent].sign() * z[:, bent].abs() ** 0.5
     assert sorted(stein(z, torch.zeros(40, dtype=torch.bool)).found) == [(i, i) for i in (0, 10, 20, 30)]
+
+
+def test_a_weak_atom_is_coloured_worst():
+    """Butane whose one angle, at atom 6, swings with the bond of the same atom: too much for a narrow conditioner."""
+    system = example("butane")
+    rng = np.random.default_rng(0)
+    start = Ensemble(system.molecule, system.x + 0.003 * rng.normal(size=(500, *system.x.shape[1:])))
+    torch.manual_seed(0)
+    sizes = {"couplings": 2, "rotation_couplings": 2, "bins": 4, "channels": 4, "layers": 1, "rank": 1}
+    flow = graph_spline_coupling(system.molecule, start, **sizes)
+    internal, scale = flow.transform.steps[:2]
+    names, atoms = coordinate_names(flow), coordinate_atoms(flow)
+    angle, bond = (
+        next(i for i, n in enumerate(names) if n.startswith(kind) and atoms[i] == 6) for kind in ("angle", "bond")
+    )
+    with torch.no_grad():
+        u = flow.base.sample(1500, generator=torch.Generator().manual_seed(1)).clone()
+        u[:, angle] = 1.3 * torch.sin(3 * u[:, bond]) + 0.3 * u[:, angle]
+        x = internal.inverse(scale.inverse(u)[0])[0]
+    data = Ensemble(system.molecule, x.numpy())
+    fit(flow, data, steps=30, batch_size=256, learning_rate=5e-3, seed=0)
+    found = diagnose_flow(flow, data, frames=1500)
+    assert found.atoms.argmax() == 6
+    assert found.atoms[6] > 10 * np.delete(found.atoms, 6).max()
+    target, source = found.latents.found[0]
+    assert {target, source} == {angle, bond}
+    assert found.fault(target, source) == "conditioner"

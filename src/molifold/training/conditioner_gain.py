@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,12 @@ from molifold.transforms.transform import Chain, Transform
 
 #: Random waves of what a conditioner sees, and their wave numbers per standard deviation.
 WAVES, NUMBERS = 96, (0.5, 1.0, 2.0, 4.0)
+#: Wave numbers of the one coordinate that matters: per standard deviation, or whole turns of an angle.
+ONE = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 #: Amplitudes of the step that are tried; 1 is a whole step of natural gradient.
-AMPLITUDES = (0.03, 0.1, 0.2, 0.4, 0.7, 1.0)
+AMPLITUDES = (0.1, 0.3, 0.6, 1.0)
+#: Steps at most.
+ROUNDS = 6
 #: Conditioners are at fault if they could save this share of what one more layer would.
 SHARE = 0.3
 
@@ -27,7 +32,7 @@ class Gain:
     """Measured saving, nats per conformation, with its standard error over conformations.
 
     Attributes:
-        nats: decrease of the mean loss of held-out conformations by a real step of the parameters; 0 if none was lower.
+        nats: decrease of the mean loss of held-out conformations by real steps of the parameters; 0 if none was lower.
         error: its standard error (paired).
         couplings: how many move one of the two coordinates and see the other.
     """
@@ -44,11 +49,11 @@ class Gain:
 def conditioner_gain(
     flow: nn.Module, x: Float[Tensor, "frames atoms 3"], target: int, source: int, *, seed: int = 0
 ) -> Gain:
-    """Let spline parameters be any smooth function of what the conditioners see, and take a step.
+    """Let spline parameters be any smooth function of what the conditioners see, and take some steps.
 
     In every coupling that moves one of the two coordinates and is given the other, half of the conformations propose:
     their gradients of the loss with respect to the parameters, regressed on random waves of all known coordinates,
-    over the Fisher matrix of the parameters (the natural gradient). A quarter chooses the amplitude and the last
+    over the Fisher matrix of the parameters (the natural gradient). A quarter chooses the amplitudes and the last
     quarter measures. What the conditioners can express, they have been trained to; what is saved here they cannot.
 
     Args:
@@ -64,13 +69,14 @@ def conditioner_gain(
     """
     chain, u = learnt(flow, x)
     base = flow.base
+    generator = torch.Generator().manual_seed(seed)
     steps: list[Transform] = []
     offsets: list[_Offset] = []
     for step in chain.steps:
-        moved = _moved(step, target, source) if isinstance(step, Coupling) else None
-        if moved is not None:
+        pair = _shown(step, target, source) if isinstance(step, Coupling) else None
+        if pair is not None:
             assert isinstance(step, Coupling)
-            offsets.append(_Offset(step.conditioner, _row(step, moved)))
+            offsets.append(_Offset(step.conditioner, _row(step, pair[0]), _Waves(step, pair[1], generator)))
             step = _like(step, offsets[-1])
         assert isinstance(step, Transform)
         steps.append(step)
@@ -80,33 +86,45 @@ def conditioner_gain(
 
     def loss(rows: Tensor) -> Float[Tensor, " rows"]:
         z, log_det = altered(u[rows])
-        return -(base.log_prob(z) + log_det)  # type: ignore[union-attr,operator]
+        return -(base.log_prob(z) + log_det).double()  # type: ignore[union-attr,operator]
+
+    def tried(rows: Tensor, amplitude: float) -> Float[Tensor, " rows"]:
+        with torch.no_grad(), _moving(offsets, amplitude):
+            return loss(rows)
 
     index = torch.arange(len(u), device=u.device)
     propose, choose, measure = index[::2], index[1::4], index[3::4]
-    generator = torch.Generator().manual_seed(seed)
-    with torch.enable_grad():
-        total = loss(propose).sum()
-    for offset in offsets:
-        offset.propose(total, generator)
-
-    def decrease(amplitude: float, rows: Tensor) -> Float[Tensor, " rows"]:
-        losses = []
-        for factor in (0.0, amplitude):
-            for offset in offsets:
-                offset.amplitude = factor
-            with torch.no_grad():
-                losses.append(loss(rows))
-        return (losses[0] - losses[1]).double()
-
-    best = max(AMPLITUDES, key=lambda a: float(decrease(a, choose).nan_to_num(-torch.inf).mean()))
-    saved = decrease(best, measure)
+    before, lowest = tried(measure, 0.0), float(tried(choose, 0.0).mean())
+    for _ in range(ROUNDS):
+        for offset in offsets:
+            offset.recording = True
+        with torch.enable_grad():
+            total = loss(propose).sum()
+        for offset in offsets:
+            offset.propose(total)
+        means = {a: float(tried(choose, a).nan_to_num(torch.inf).mean()) for a in AMPLITUDES}
+        best = min(means, key=lambda a: means[a])
+        if means[best] >= lowest:
+            break
+        lowest = means[best]
+        for offset in offsets:
+            offset.take(best)
+    saved = before - tried(measure, 0.0)
     return Gain(max(float(saved.mean()), 0.0), float(saved.std() / len(saved) ** 0.5), len(offsets))
 
 
-def _moved(step: Coupling, target: int, source: int) -> int | None:
-    """Which of two coordinates a coupling moves while it sees the other."""
-    return next((i for i, j in ((target, source), (source, target)) if step.mask[i] and step.given[j]), None)
+@contextmanager
+def _moving(offsets: Sequence[_Offset], amplitude: float) -> Iterator[None]:
+    for offset in offsets:
+        offset.amplitude = amplitude
+    yield
+    for offset in offsets:
+        offset.amplitude = 0.0
+
+
+def _shown(step: Coupling, target: int, source: int) -> tuple[int, int] | None:
+    """Which of two coordinates a coupling moves while it sees the other, and that other."""
+    return next(((i, j) for i, j in ((target, source), (source, target)) if step.mask[i] and step.given[j]), None)
 
 
 def _like(step: Coupling, conditioner: nn.Module) -> Transform:
@@ -122,59 +140,72 @@ def _row(step: Coupling, target: int) -> tuple[str, int]:
 
 
 class _Offset(nn.Module):
-    """A conditioner whose parameters of one coordinate can be moved by a function of what it sees."""
+    """A conditioner whose parameters of one coordinate are moved by random waves of what it sees."""
 
-    def __init__(self, inner: nn.Module, place: tuple[str, int]) -> None:
+    def __init__(self, inner: nn.Module, place: tuple[str, int], waves: _Waves) -> None:
         super().__init__()
-        self.inner, self.place, self.amplitude = inner, place, 0.0
-        self._function: _Waves | None = None
-        self._seen: tuple[Tensor, Mapping[str, Tensor]] | None = None
+        self.inner, self.place, self.amplitude, self.recording = inner, place, 0.0, False
+        self._waves = waves
+        self._weight: Tensor | None = None
+        self._step: Tensor | None = None
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     def forward(self, known: Float[Tensor, "known batch"]) -> dict[str, Float[Tensor, "n parameters batch"]]:
+        support, row = self.place
         raw = dict(self.inner(known))
-        if self._function is None:  # the first time: to be differentiated
-            raw = {support: r.detach().requires_grad_() for support, r in raw.items()}
-            self._seen = known.detach(), raw
-        elif self.amplitude:
-            support, row = self.place
-            moved = raw[support].clone()
-            moved[row] += self.amplitude * self._function(known).to(moved)
-            raw[support] = moved
+        values = raw[support].detach().clone()
+        if self._step is not None:
+            weight = self.amplitude * self._step + (0.0 if self._weight is None else self._weight)
+            values[row] += (weight.T @ self._waves(known)).to(values)
+        if self.recording:
+            self._seen = known.detach(), values.requires_grad_()
+        raw[support] = values
         return raw
 
-    def propose(self, total: Tensor, generator: torch.Generator) -> None:
-        """Regress the gradient of the loss on waves of what was seen."""
+    def propose(self, total: Tensor) -> None:
+        """The next step: a ridge regression of what the loss asks for on the waves, over the Fisher matrix."""
         assert self._seen is not None
-        known, raw = self._seen
-        support, row = self.place
-        (slope,) = torch.autograd.grad(total, raw[support], retain_graph=True)
-        self._function, self._seen = _Waves(known, -slope[row], generator), None
+        known, values = self._seen
+        self.recording, self._seen = False, None
+        (slope,) = torch.autograd.grad(total, values, retain_graph=True)
+        v = -slope[self.place[1]].double()
+        f = self._waves(known)
+        weight = torch.linalg.solve(_ridged(f @ f.T, 1e-3), f @ v.T)  # [waves, parameters]
+        self._step = torch.linalg.solve(_ridged(v @ v.T / v.shape[1], 1e-2), weight.T).T
+
+    def take(self, amplitude: float) -> None:
+        """Keep the step that was proposed."""
+        assert self._step is not None
+        self._weight = amplitude * self._step + (0.0 if self._weight is None else self._weight)
+
+
+def _ridged(matrix: Float[Tensor, "n n"], share: float) -> Float[Tensor, "n n"]:
+    size = matrix.diagonal().mean().clamp(min=1e-300)
+    return matrix + share * size * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
 
 
 class _Waves:
-    """Ridge regression of ``asked`` [parameters, batch] on random waves of ``known`` [known, batch]."""
+    """Functions of what a coupling sees: waves of one coordinate, and random waves of a few, in float64."""
 
-    def __init__(self, known: Tensor, asked: Float[Tensor, "parameters batch"], generator: torch.Generator) -> None:
-        self._centre, self._scale = known.mean(1, keepdim=True), known.std(1, keepdim=True).clamp(min=1e-6)
-        size = len(known)
-        # Every wave sees a few coordinates: along random directions of many, waves could not tell them apart.
+    def __init__(self, step: Coupling, one: int, generator: torch.Generator) -> None:
+        self._circle = torch.from_numpy(step.domain.has("circle")[step.given])[:, None]
+        self._one = int(step.given[:one].sum())
+        size, number = int(step.given.sum()), torch.arange(WAVES)
+        # Along directions of many coordinates at once, waves could not tell them apart.
         few = (torch.rand(WAVES, size, generator=generator) < min(1.0, 2.0 / size)).double()
-        few[torch.arange(WAVES), torch.arange(WAVES) % size] = 1.0
-        numbers = torch.tensor(NUMBERS).double()[torch.arange(WAVES) // size % len(NUMBERS)]
-        direction = torch.randn(WAVES, size, generator=generator).double() * few
-        self._direction = (numbers[:, None] * direction / few.sum(1, keepdim=True).sqrt()).to(known)
-        self._phase = (2 * math.pi * torch.rand(WAVES, 1, generator=generator)).to(known)
-        f, v = self._features(known).double(), asked.double()
-        gram = f @ f.T
-        ridge = 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        fisher = v @ v.T / v.shape[1]
-        fisher += 1e-2 * fisher.diagonal().mean().clamp(min=1e-300) * torch.eye(len(v), dtype=v.dtype, device=v.device)
-        weight = torch.linalg.solve(gram + ridge, f @ v.T)  # [features, parameters]
-        self._weight = torch.linalg.solve(fisher, weight.T).T.to(known)
+        few[number, number % size] = 1.0
+        direction = torch.randn(WAVES, size, generator=generator).double() * few / few.sum(1, keepdim=True).sqrt()
+        length = torch.tensor(NUMBERS).double()[number // size % len(NUMBERS)]
+        self._direction = length[:, None] * direction
+        self._phase = 2 * math.pi * torch.rand(WAVES, 1, generator=generator).double()
+        self._scale: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, known: Tensor) -> Float[Tensor, "parameters batch"]:
-        return self._weight.T @ self._features(known)
-
-    def _features(self, known: Tensor) -> Float[Tensor, "features batch"]:
-        x = (known - self._centre) / self._scale
-        return torch.cat([torch.ones_like(x[:1]), x, torch.sin(self._direction @ x + self._phase)])
+    def __call__(self, known: Float[Tensor, "known batch"]) -> Float[Tensor, "waves batch"]:
+        known, circle = known.double(), self._circle.to(known.device)
+        if self._scale is None:  # of the first conformations that are seen
+            self._scale = known.mean(1, keepdim=True), known.std(1, keepdim=True).clamp(min=1e-6)
+        x = torch.where(circle, known, (known - self._scale[0]) / self._scale[1])
+        numbers = torch.arange(1, len(ONE) + 1) if bool(circle[self._one]) else torch.tensor(ONE)
+        one = numbers.to(x)[:, None] * x[self._one]
+        random = torch.sin(self._direction.to(x) @ x + self._phase.to(x))
+        return torch.cat([torch.ones_like(x[:1]), x, one.sin(), one.cos(), random])

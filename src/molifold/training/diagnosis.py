@@ -28,10 +28,9 @@ from molifold.probes.stein import Stein, stein
 from molifold.runs import Run
 from molifold.training.health import Health, examine, history_of
 from molifold.training.conditioner_gain import Gain, conditioner_gain
+from molifold.training.flow_parts import coordinate_atoms, coordinate_names
 from molifold.training.restore import Which, load_flow
 from molifold.transforms.coupling import Coupling
-from molifold.transforms.internal import InternalCoordinates
-from molifold.transforms.standardize import Standardize
 from molifold.transforms.transform import Chain, Transform
 
 #: Sources "k bonds away" are offered up to this distance.
@@ -53,7 +52,8 @@ class Diagnosis:
         conditioned: [size, size] whether any coupling moves one of the two given the other.
         samples: whether the probed frames cover the reference.
         draws: whether the flow's own draws do.
-        atoms: [atoms] gain by atom of everything told about the layers; 0 where nothing is.
+        atoms: [atoms] gain by atom of everything told about the layers, and of the latents that an atom carries; 0
+            where nothing is.
         frames, scores: indices in the reference of the verifying frames, and the gain of each.
         sites_atoms, sites_frames: the same gains of every layer that something is told about, by its name.
         health: units, ranks, gradients, curvature, and what the run's events say.
@@ -278,11 +278,11 @@ def diagnose_flow(
     return Diagnosis(
         layers=layers,
         latents=latents,
-        coordinates=() if latents is None else _coordinates(flow, reference.molecule),
+        coordinates=() if latents is None else coordinate_names(flow),
         conditioned=conditioned,
         samples=None if samples is None else _covered(x, some(reference)[1], reference.molecule),
         draws=_draws(flow, some(reference)[1], reference.molecule, seed=seed),
-        atoms=sum(by_atom.values(), np.zeros(reference.molecule.n_atoms)),
+        atoms=sum(by_atom.values(), _carriers(flow, latents, reference.molecule.n_atoms)),
         frames=index[whole[0].examples] if whole else np.zeros(0, int),
         scores=np.sum([v.scores for v in whole], axis=0) if whole else np.zeros(0),
         sites_atoms=by_atom,
@@ -347,21 +347,6 @@ def _latents(flow: Flow, x: Tensor) -> tuple[Tensor, Tensor]:
     return z, torch.from_numpy(flow.transform.codomain.has("circle"))
 
 
-def _coordinates(flow: nn.Module, molecule: Molecule) -> tuple[str, ...]:
-    """Names of the latents: what the coordinates were before couplings bent them."""
-    parts = list(flow.modules())
-    internal = next((m for m in parts if isinstance(m, InternalCoordinates)), None)
-    scale = next((m for m in parts if isinstance(m, Standardize)), None)
-    size = int(flow.base.space.size)  # type: ignore[union-attr,arg-type]
-    if internal is None or scale is None or len(scale.source) != size:
-        return tuple(f"latent {i}" for i in range(size))
-    blocks = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
-    labels = molecule.atom_names or molecule.elements
-    return tuple(
-        f"{blocks[i].removesuffix('s')} of {labels[internal.atoms[i]]} {internal.atoms[i]}" for i in scale.source
-    )
-
-
 def _conditioned(couplings: list[Coupling]) -> Bool[ndarray, "size size"]:
     if not couplings:
         return np.zeros((0, 0), bool)
@@ -390,6 +375,14 @@ def _draws(flow: nn.Module, data: Tensor, molecule: Molecule, *, seed: int) -> C
         generator = torch.Generator(device=data.device).manual_seed(seed)
         x, _ = flow.sample(len(data), generator=generator)  # type: ignore[operator]
     return _covered(x[x.isfinite().all(2).all(1)], data, molecule)
+
+
+def _carriers(flow: nn.Module, latents: Stein | None, n: int) -> Float[ndarray, " atoms"]:
+    """What is to be saved in the latents, on the atoms that carry them."""
+    gain, atoms = np.zeros(n), coordinate_atoms(flow) if latents is not None else ()
+    for target, source in latents.found if latents is not None and atoms else []:
+        gain[atoms[target]] += latents.nats[target, source]
+    return gain
 
 
 def _atoms(told: list[Verdict], couplings: Mapping[str, Coupling], n: int) -> dict[str, Float[ndarray, " atoms"]]:

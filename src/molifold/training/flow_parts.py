@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor, nn
 
 from molifold.flows.conditioners import GraphConditioner
@@ -59,17 +61,28 @@ def coupling_states(flow: nn.Module, x: Tensor) -> dict[str, tuple[Coupling, Flo
 
 def coordinate_names(flow: nn.Module) -> tuple[str, ...]:
     """Names of the coordinates that couplings move, such as "rotation of CA 8"."""
+    internal, source = _origin(flow)
+    if internal is None:
+        return tuple(f"latent {i}" for i in range(int(flow.base.space.size)))  # type: ignore[union-attr,arg-type]
+    blocks = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
+    labels = internal.molecule.atom_names or internal.molecule.elements
+    return tuple(f"{blocks[i].removesuffix('s')} of {labels[internal.atoms[i]]} {internal.atoms[i]}" for i in source)
+
+
+def coordinate_atoms(flow: nn.Module) -> tuple[int, ...]:
+    """The atom that carries each of the coordinates that couplings move; empty where they are no internal ones."""
+    internal, source = _origin(flow)
+    return () if internal is None else tuple(internal.atoms[i] for i in source)
+
+
+def _origin(flow: nn.Module) -> tuple[InternalCoordinates | None, ndarray]:
+    """The internal coordinates of a flow, and which of them every coordinate of its couplings came from."""
     parts = list(flow.modules())
     internal = next((m for m in parts if isinstance(m, InternalCoordinates)), None)
     scale = next((m for m in parts if isinstance(m, Standardize)), None)
-    size = int(flow.base.space.size)  # type: ignore[union-attr,arg-type]
-    if internal is None or scale is None or len(scale.source) != size:
-        return tuple(f"latent {i}" for i in range(size))
-    blocks = [b.name for b in internal.codomain.blocks for _ in range(b.size)]
-    labels = internal.molecule.atom_names or internal.molecule.elements
-    return tuple(
-        f"{blocks[i].removesuffix('s')} of {labels[internal.atoms[i]]} {internal.atoms[i]}" for i in scale.source
-    )
+    if internal is None or scale is None or len(scale.source) != flow.base.space.size:  # type: ignore[union-attr]
+        return None, np.zeros(0, int)
+    return internal, scale.source
 
 
 def conditioner_views(moment: Moment, *, frames: int = FRAMES) -> list[View]:
