@@ -102,6 +102,16 @@ def test_every_page_is_reached_from_the_index():
     assert not orphans
 
 
+def test_the_table_of_probes_is_what_their_docstrings_say():
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "docs" / "fill_tables.py"))
+    page = (ROOT / "docs" / "diagnosing.md").read_text(encoding="utf-8")
+    assert len(script["probes"]()) >= 10
+    same = script["filled_probes"](page) == page
+    assert same, "run python docs/fill_tables.py"
+
+
 def test_benchmark_tables_are_what_was_measured(tmp_path, monkeypatch):
     import runpy
 

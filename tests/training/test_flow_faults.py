@@ -113,9 +113,9 @@ def test_a_conditioner_that_is_too_narrow():
     gain = found.gains[0, 1]
     assert gain.nats > 2 * gain.error
     assert "better conditioners alone would save" in found.lines()[1]
-    wide, after = told(trained(ALL, x), x)
-    assert ("conditioner", 0, 1) not in wide
-    assert after.layers.loss < found.layers.loss - gain.nats  # the remedy saves at least what was measured
+    wide = trained(ALL, x)
+    with torch.no_grad():  # the remedy saves at least what was measured
+        assert -wide.log_prob(x).mean() < found.layers.loss - gain.nats
 
 
 def test_too_few_couplings():
@@ -128,12 +128,12 @@ def test_too_few_couplings():
     x[:, 0, 1] = torch.sin(2 * v) + 0.4 * x[:, 0, 1]
     x[:, 0, 0] = v + 2 * torch.sin(2 * x[:, 0, 2])
     order = [(1, (0,)), (1, (2,)), (0, (2,))]
-    faults, found = told(trained(order, x, hidden=(32,), steps=350, batch=512, rate=2e-2), x)
+    faults, found = told(trained(order, x, hidden=(32,), steps=600, batch=512, rate=2e-2), x)
     assert faults[0][0] == "depth"
     assert set(faults[0][1:]) == {0, 1}
     more = trained([*order, order[0]], x, hidden=(32,), rate=2e-2)
-    with torch.no_grad():
-        assert -more.log_prob(x).mean() < found.layers.loss - 0.3
+    with torch.no_grad():  # one more layer saves at least what the latents promise
+        assert -more.log_prob(x).mean() < found.layers.loss - found.latents.nats.max()
 
 
 def test_a_bent_latent_is_not_told_as_a_dependence():

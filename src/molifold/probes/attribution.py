@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,7 +102,6 @@ class AttributionProbe:
     Args:
         score: the number, ``score(model, x) -> [frames]``.
         method, baseline: see ``atom_attribution``.
-        names: of the atoms; default their numbers.
     """
 
     def __init__(
@@ -111,9 +110,8 @@ class AttributionProbe:
         *,
         method: Literal["integrated", "gradient"] = "integrated",
         baseline: Float[Tensor, "1 atoms channels"] | None = None,
-        names: Sequence[str] = (),
     ) -> None:
-        self.score, self.method, self.baseline, self.names = score, method, baseline, tuple(names)
+        self.score, self.method, self.baseline = score, method, baseline
 
     def __call__(self, moment: Moment) -> dict[str, Record]:
         """Record ``attribution - atoms`` of the probe batch [frames, atoms, channels]."""
@@ -121,5 +119,5 @@ class AttributionProbe:
             lambda x: self.score(moment.model, x), moment.batch, method=self.method, baseline=self.baseline
         )
         share, error = found.shares()
-        names = np.array(self.names or [str(i) for i in range(len(share))])
+        names = np.arange(len(share)).astype(str)
         return {"attribution - atoms": ("table", {"name": names, "share": share, "error": error})}

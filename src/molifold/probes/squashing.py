@@ -123,8 +123,8 @@ class SquashingProbe:
     """Oversquashing: how strongly every atom's output depends on the input of atoms 0, 1, 2, ... bonds away.
 
     Shows the mean norm of d out_i / d in_j by graph distance, one row per network. Healthy: falls with distance by less
-    than three powers of ten over the whole molecule. Exactly 0 beyond some distance: too few layers to reach so far.
-    Otherwise: more layers where it is 0; wider layers, or messages between atoms farther apart, where it is tiny.
+    than three powers of ten over the whole molecule. Otherwise: exactly 0 beyond some distance means too few layers to
+    reach so far, so add layers; tiny but not 0 asks for wider layers, or messages between atoms farther apart.
 
     Args:
         views: finds the graph networks in a moment.

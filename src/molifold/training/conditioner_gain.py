@@ -23,8 +23,8 @@ ONE = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 AMPLITUDES = (0.1, 0.3, 0.6, 1.0)
 #: Steps at most.
 ROUNDS = 6
-#: Conditioners are at fault if they could save this share of what one more layer would.
-SHARE = 0.3
+#: Conditioners are at fault if they alone would save the larger part of what one more layer would.
+SHARE = 0.5
 
 
 @dataclass(frozen=True)
