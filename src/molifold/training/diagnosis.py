@@ -379,9 +379,10 @@ def _draws(flow: nn.Module, data: Tensor, molecule: Molecule, *, seed: int) -> C
 
 def _carriers(flow: nn.Module, latents: Stein | None, n: int) -> Float[ndarray, " atoms"]:
     """What is to be saved in the latents, on the atoms that carry them."""
-    gain, atoms = np.zeros(n), coordinate_atoms(flow) if latents is not None else ()
-    for target, source in latents.found if latents is not None and atoms else []:
-        gain[atoms[target]] += latents.nats[target, source]
+    gain = np.zeros(n)
+    if latents is not None and (atoms := coordinate_atoms(flow)):
+        for target, source in latents.found:
+            gain[atoms[target]] += latents.nats[target, source]
     return gain
 
 
