@@ -66,7 +66,7 @@ def trained(couplings, x, *, bins=8, hidden=(16, 16), steps=200, batch=256, rate
 def told(flow, x):
     """The faults that are told of the latents, the largest first: (what, target, source)."""
     found = diagnose_flow(flow, Ensemble(Molecule(elements=("C",)), x.numpy()), frames=FRAMES)
-    return [(found.fault(*pair), *pair) for pair in found.latents.found], found
+    return [(found.fault(*pair), *pair) for pair in found.pairs], found
 
 
 def modes(n, distance, width, *, seed):

@@ -88,11 +88,19 @@ class Diagnosis:
         """One line per finding in the latents, the largest saving first."""
         if self.latents is None:
             return []
-        found = self.latents.found
+        found = self.pairs
         if not found:
             return ["latents: nothing that one more layer could remove"]
         lines = [self._latent(*pair) for pair in found[:TOLD]]
         return lines + ([f"latents: and {len(found) - TOLD} smaller findings"] if len(found) > TOLD else [])
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Findings of the latents (target, source), the largest saving first, be it of a layer or of conditioners."""
+        if self.latents is None:
+            return []
+        nats = self.latents.nats
+        return sorted(self.latents.found, key=lambda p: -max(nats[p], self.gains[p].nats if p in self.gains else 0.0))
 
     def fault(self, target: int, source: int) -> str:
         """What a finding of the latents blames: "transform family", "mask", "conditioner" or "depth"."""
