@@ -99,8 +99,8 @@ class Diagnosis:
         """Findings of the latents (target, source), the largest saving first, be it of a layer or of conditioners."""
         if self.latents is None:
             return []
-        nats = self.latents.nats
-        return sorted(self.latents.found, key=lambda p: -max(nats[p], self.gains[p].nats if p in self.gains else 0.0))
+        nats = {p: float(self.latents.nats[p]) for p in self.latents.found}
+        return sorted(nats, key=lambda p: -max(nats[p], self.gains[p].nats if p in self.gains else 0.0))
 
     def fault(self, target: int, source: int) -> str:
         """What a finding of the latents blames: "transform family", "mask", "conditioner" or "depth"."""
