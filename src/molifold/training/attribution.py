@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from molifold.ensemble import Ensemble
+from molifold.transforms.angles import wrap
 
 if TYPE_CHECKING:
     from molifold.flows.latent import LatentMap
+    from molifold.flows.latent_encoder import Encoder
 
 #: Points of the integral over the way from the baseline.
 POINTS = 32
@@ -47,23 +50,25 @@ def attribute(
 
     ``"gradient"``: the length of the gradient with respect to an atom's position, which is what the atom can do here.
     ``"integrated"``: what the coordinates that an atom carries (its bond, angle, torsion) contributed on the straight
-    way from the baseline, in the encoder's input; contributions add up to the difference in the latent (completeness;
-    of an angle, up to full turns). Distances, for networks that use them, stay those of the frame. A straight way
-    between Cartesian positions would lead through other atoms.
+    way from the baseline, in internal coordinates, angles the shorter way round; contributions add up to the difference
+    in the latent (completeness; of a circular one, up to full turns). Distances, for networks that use them, stay those
+    of the frame. A straight way between Cartesian positions would lead through other atoms, and one between
+    standardised coordinates would mix those of neighbours.
 
     Args:
         flow: a trained map.
         ensemble: conformations to explain; a hundred are plenty.
         latent: which dimension. Of a circular one, the angle.
         method: see above.
-        baseline: of ``"integrated"``: the mean of its inputs is where the way begins; default ``ensemble``.
+        baseline: of ``"integrated"``: the mean of its coordinates (of angles, their direction) is where the way begins;
+            default ``ensemble``.
 
     Raises:
         ValueError: if there is no such latent or method.
 
     Reference: Sundararajan, Taly, Yan (2017), arXiv 1703.01365; Kokhlikyan et al. (2020), arXiv 2009.07896 (captum).
     """
-    from captum.attr import IntegratedGradients, Saliency
+    from captum.attr import Saliency
 
     if not 0 <= latent < flow.latents or method not in ("gradient", "integrated"):
         expected = f"a latent below {flow.latents}, and gradient or integrated"
@@ -72,17 +77,37 @@ def attribute(
     x = torch.as_tensor(np.array(ensemble.x)).to(like)
 
     if method == "gradient":
-        shares = Saliency(lambda x: encoder(x).mean[:, latent]).attribute(x, abs=False).norm(dim=2)
+        shares = Saliency(lambda x: encoder(x).mean[:, latent]).attribute(x.requires_grad_(), abs=False).norm(dim=2)
     else:
         start = torch.as_tensor(np.array((baseline or ensemble).x)).to(like)
-        with torch.no_grad():
-            features, origin = encoder.features(x), encoder.features(start).mean(0, keepdim=True)
-        explained = IntegratedGradients(lambda f, x: encoder.posterior(f, x).mean[:, latent])
-        shares = explained.attribute(
-            features, baselines=origin.expand_as(features), additional_forward_args=x, n_steps=POINTS
-        ).sum(2).abs()  # fmt: skip
+        shares = _integrated(encoder, x, start, latent=latent)
     shares = (shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).detach().double().cpu().numpy()
     return Attribution(
         latent=f"z{latent + 1}", method=method, value=shares.mean(0), atoms=ensemble.molecule.atom_names,
         error=shares.std(0, ddof=1) / np.sqrt(len(shares)),
     )  # fmt: skip
+
+
+def _integrated(
+    encoder: Encoder, x: Float[Tensor, "frames atoms 3"], start: Float[Tensor, "others atoms 3"], *, latent: int
+) -> Float[Tensor, "frames atoms"]:
+    """Sizes of the atoms' contributions on the way from the mean of ``start`` to every frame."""
+    from captum.attr import IntegratedGradients
+
+    internal, *scale = encoder.frame.steps  # type: ignore[union-attr,misc]
+    circle = torch.from_numpy(internal.codomain.has("circle")).to(x.device)
+    with torch.no_grad():
+        y, others = internal(x)[0], internal(start)[0]
+        direction = torch.atan2(others.sin().mean(0), others.cos().mean(0))
+        away = y - torch.where(circle, direction, others.mean(0))
+        away = torch.where(circle, wrap(away), away)
+
+    def explained(y: Tensor, x: Tensor) -> Tensor:
+        for step in scale:
+            y = step(y)[0]
+        return encoder.posterior(encoder.spread(y), x).mean[:, latent]
+
+    parts = IntegratedGradients(explained).attribute(
+        y, baselines=y - away, additional_forward_args=x, n_steps=POINTS
+    )  # fmt: skip
+    return x.new_zeros(x.shape[:2]).index_add(1, torch.tensor(internal.atoms, device=x.device), parts.to(x)).abs()
