@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Frames that the geometry of decoded structures is judged by.
 JUDGES = 5000
+#: Degrees: a torsion that turns further from one image to the next jumps. Wells of torsions are 120 degrees apart.
+JUMP = 60.0
 
 
 def load_map(run: str | Path) -> LatentMap:
@@ -70,9 +72,12 @@ class CheckedPath:
 
     def lines(self) -> dict[str, str]:
         """One line of text per figure, by name."""
-        energy = self.path.energy
+        energy, turns = self.path.energy, np.degrees(self.path.turns)
+        jumps = [f"{i + 1} and {i + 2}" for i in np.flatnonzero(turns > JUMP)]
+        found = f"; jumps between images {', '.join(jumps)}: ask for more --images or --candidates" if jumps else ""
         return {
             "images": str(len(self.path.z)),
+            "continuity": f"torsions turn by up to {turns.max():.0f} degrees between neighbours{found}",
             "density": f"-log p(z) rises {self.path.barrier:.1f} kT above the lower end",
             "energy": f"median {np.median(energy):.1f}, 90 % below {np.quantile(energy, 0.9):.1f}, highest "
             f"{energy.max():.1f} kT above the lower end",
@@ -120,7 +125,8 @@ def write_path(checked: CheckedPath, out: str | Path) -> list[Path]:
     beside = trajectory.with_suffix(".npz")
     columns: dict[str, Any] = {
         "z": checked.path.z, "log_prior": checked.path.log_prior, "log_p": told.log_p, "log_q": told.log_q,
-        "energy": checked.path.energy, "whole": geometry.whole, "bond_deviation": geometry.bond_deviation,
+        "energy": checked.path.energy, "turns": checked.path.turns, "whole": geometry.whole,
+        "bond_deviation": geometry.bond_deviation,
         "clashes": geometry.clashes, "inversions": geometry.inversions,
     }  # fmt: skip
     np.savez(beside, **columns)
