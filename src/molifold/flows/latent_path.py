@@ -196,8 +196,8 @@ def _candidates(
         unsound = 0.0 if sound is None else np.where(sound(drawn), 0.0, UNSOUND)
         structures.append(drawn.x)
         costs.append(cost.double().cpu().numpy() + unsound)
-    cost = np.concatenate(costs)
-    return np.concatenate(structures), np.where(np.isfinite(cost), cost, np.inf).reshape(-1, count)
+    total = np.concatenate(costs)
+    return np.concatenate(structures), np.where(np.isfinite(total), total, np.inf).reshape(-1, count)
 
 
 def _bent(
