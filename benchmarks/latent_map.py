@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,17 @@ from molifold.analysis import (
 )
 from molifold.analysis.integrity import integrity
 from molifold.analysis.map_doctor import diagnose
-from molifold.analysis.map_quality import map_quality, rival_maps, torsion_waves
+from molifold.analysis.map_quality import (
+    information_imbalance,
+    map_quality,
+    neighbourhood_overlap,
+    rival_maps,
+    torsion_waves,
+)
 from molifold.analysis.map_reading import associations, committor_separation
 from molifold.geometry import distances
 from molifold.sampling import draw
+from molifold.training.attribution import attribute
 from molifold.workflows import train
 from molifold.workflows.latent import energy_of, load_map
 
@@ -152,18 +160,31 @@ def path(case: Case, flow: torch.nn.Module, energy: object) -> Rows:
     told = measure(found.ensemble, names=case.angles).columns
     turns = {n: np.degrees(np.abs(np.angle(np.exp(1j * np.diff(told[n])))).max()) for n in case.angles}
     widest = max(turns, key=lambda n: turns[n])
-    rows.append(case.row("path: widest turn between images", f"{turns[widest]:.0f} degrees of {widest}"))
+    text = f"{turns[widest]:.0f} degrees of {widest}"
+    rows.append(
+        case.row("path: widest turn between images", text, f"of all torsions {np.degrees(found.turns.max()):.0f}")
+    )
     return [*rows, case.row("path: geometry", repr(integrity(found.ensemble, judges)))]
 
 
-def quality(case: Case, z: np.ndarray, circular: np.ndarray, waves: np.ndarray) -> Rows:
-    """Label-free quality of the map and its rivals, of the same frames."""
-    rivals = rival_maps(waves, dimensions=z.shape[1], pairs=case.frames.pairs(case.lag))
+def quality(case: Case, z: np.ndarray, waves: np.ndarray, dadapy: str | None) -> Rows:
+    """Label-free quality of the map and its rivals, of the same frames; DADApy's figures for the first 1000 of them."""
+    maps = {"latent map": z, **rival_maps(waves, dimensions=z.shape[1], pairs=case.frames.pairs(case.lag))}
     rows = []
-    for name, places in {"latent map": z, **rivals}.items():
-        q = map_quality(places, waves, circular=circular if places is z else None)
+    for name, places in maps.items():
+        q = map_quality(places, waves)
         figures = ((k, getattr(q, k)) for k in ("imbalance", "overlap", "trustworthiness"))
         rows.append(case.row(f"quality: {name}", ", ".join(f"{k} {v.value:.3f} +- {v.error:.3f}" for k, v in figures)))
+    if dadapy is not None:
+        some = np.random.default_rng(0).permutation(len(z))[:1000]
+        np.savez(case.run.parent / "maps.npz", description=waves[some], **{k: v[some] for k, v in maps.items()})
+        script = [dadapy, str(Path(__file__).with_name("dadapy_quality.py")), str(case.run.parent / "maps.npz")]
+        theirs = json.loads(subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        for name, known in theirs.items():
+            b, d = maps[name][some], waves[some]
+            own = f"imbalance {information_imbalance(b, d):.4f}, overlap {neighbourhood_overlap(b, d):.4f}"
+            text = f"DADApy {known['imbalance']:.4f}, {known['overlap']:.4f}"
+            rows.append(case.row(f"quality of 1000 frames: {name}", own, text))
     return rows
 
 
@@ -185,13 +206,20 @@ def reading(case: Case, z: np.ndarray, there: object) -> Rows:
     return [*rows, case.row("doctor", "; ".join(map(repr, found.findings)))]
 
 
+def atoms(case: Case, flow: torch.nn.Module) -> Rows:
+    """The atoms whose coordinates make the latents what they are."""
+    frames = case.frames[:: len(case.frames) // 100]
+    return [case.row(f"atoms behind z{i + 1}", repr(attribute(flow, frames, latent=i))) for i in range(flow.latents)]
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--system", choices=["aldp", "chignolin"], default="aldp")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training")
-    parser.add_argument("--only", nargs="*", default=["slow", "weights", "path", "quality", "reading"])
+    parser.add_argument("--dadapy", help="a Python that has DADApy (and so NumPy 1), to compare figures of quality")
+    parser.add_argument("--only", nargs="*", default=["slow", "weights", "path", "quality", "reading", "atoms"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     small = options.system == "aldp"
@@ -210,8 +238,9 @@ def main() -> None:
         "slow": lambda: slow_process(case, there.z, waves),
         "weights": lambda: weights(case, flow, energy),
         "path": lambda: path(case, flow, energy),
-        "quality": lambda: quality(case, there.z, there.circular, waves),
+        "quality": lambda: quality(case, there.z, waves, options.dadapy),
         "reading": lambda: reading(case, there.z, there),
+        "atoms": lambda: atoms(case, flow),
     }
     rows = [row for part in options.only for row in parts[part]()]
     if options.json is not None and options.json.exists():
