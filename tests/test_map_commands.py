@@ -119,6 +119,8 @@ def test_mistakes_are_named(molifold, trained, tmp_path):
         (("encode", trained, tmp_path / "nothing.xtc", "--to", places), "no such store, run"),
         (("path", trained, f"{trained}:reference@1", f"{trained}:reference@99999", "--out", tmp_path / "p.xtc"),
          "expected a frame, 0 to 2399"),
+        (("encode", trained, f"{trained}:reference", "--to", tmp_path), "exists already"),
+        (("decode", trained, "--at", "0.1", "--out", tmp_path / "p.xtc"), "got 1 coordinates, expected 2"),
         (("doctor", tmp_path), "run.json"),
     ):  # fmt: skip
         code, _, err = molifold("map", *arguments)

@@ -103,6 +103,8 @@ def encode_store(run: str | Path, source: str | Path, *, to: str | Path) -> Plac
         FileExistsError: if ``to`` exists.
         ValueError: as ``conformations`` and ``LatentMap.encode``.
     """
+    if Path(to).exists():
+        raise FileExistsError(f"to: {to} exists already; choose another name or remove it")
     flow = load_map(run)
     frames = conformations(source, flow.molecule)
     there = flow.encode(frames)
@@ -124,8 +126,15 @@ def encode_store(run: str | Path, source: str | Path, *, to: str | Path) -> Plac
 
 
 def decode_points(run: str | Path, z: Float[ndarray, "points latents"], *, each: int, seed: int = 0) -> Ensemble:
-    """Conformations at points of the map of a run, with energies and weights; see ``LatentMap.decode``."""
-    return load_map(run).decode(z, each=each, seed=seed, energy=energy_of(run))
+    """Conformations at points of the map of a run, with energies and weights; see ``LatentMap.decode``.
+
+    Raises:
+        ValueError: if the map has another number of dimensions.
+    """
+    flow = load_map(run)
+    if z.shape[1] != flow.latents:
+        raise ValueError(f"at: got {z.shape[1]} coordinates, expected {flow.latents}: the map has that many dimensions")
+    return flow.decode(z, each=each, seed=seed, energy=energy_of(run))
 
 
 @dataclass(frozen=True)
