@@ -200,4 +200,19 @@ def test_ways_between_noises_keep_the_variance():
     assert (ways[:, 1:].square().mean(-1) - 1).abs().max() < 0.03
 
 
+@pytest.mark.parametrize("jump", [3, 40, 77])
+def test_images_are_spaced_by_what_turns(jump):
+    """One sharp turn and a slow one: half of the images follow the string, the other half the turns; none twice."""
+    from molifold.flows.latent_path import _spaced
+
+    t, turn = np.linspace(0, 1, 81), np.where(np.arange(81) > jump, 1.0, 0.0) + np.linspace(0, 1, 81)
+    told = _spaced(t, turn[:, None], images=11)
+    assert told[0] == 0
+    assert told[-1] == 80
+    assert {jump, jump + 1} <= set(told)
+    assert np.all(np.diff(told) > 0)
+    rest = np.delete(np.diff(told), np.flatnonzero(told == jump))
+    assert rest.max() <= 12  # 3/4 of the way is left to ten intervals: 80 * 4 / 30, and rounding
+
+
 LENGTH_OF_WATER = 0.1

@@ -118,12 +118,12 @@ def find_path(
     t, at_ends = np.linspace(0, 1, len(z)), _torsions(flow, ends.x)
     direct, _ = _candidates(flow, ends, z, t, energy=None, count=1, sound=None, seed=seed)
     torsions = np.concatenate([at_ends[:1], _torsions(flow, direct), at_ends[1:]])
-    fine = _spaced(z, torsions, images=FINE * (images - 1) + 1)
+    fine = _spaced(t, torsions, images=FINE * (images - 1) + 1)
 
     x, cost = _candidates(flow, ends, z[fine], t[fine], energy=energy, count=candidates, sound=sound, seed=seed)
     torsions = _torsions(flow, x).reshape(*cost.shape, -1)
     inside, chosen = np.arange(len(cost)), _least_costly(cost, torsions, at_ends)
-    told = _spaced(z[fine], np.concatenate([at_ends[:1], torsions[inside, chosen], at_ends[1:]]), images=images)
+    told = _spaced(t[fine], np.concatenate([at_ends[:1], torsions[inside, chosen], at_ends[1:]]), images=images)
     way = np.concatenate([ends.x[:1], x.reshape(*cost.shape, *x.shape[1:])[inside, chosen], ends.x[1:]])
     return _told(flow, z[fine][told], geometry.superpose(way[told], ends.x[0]).astype(np.float32), energy)
 
@@ -220,16 +220,14 @@ def _bent(
     return torch.where(circle, wrap(first + t * wrap(last - first) + away), real)
 
 
-def _spaced(
-    z: Float[ndarray, "points latents"], torsions: Float[ndarray, "points torsions"], *, images: int
-) -> ndarray:
-    """Indices of ``images`` points, the ends among them, with equal shares of all turns and of the way along z."""
-    steps = np.linalg.norm(np.diff(z, axis=0), axis=1), np.linalg.norm(_turned(torsions[:-1], torsions[1:]), axis=1)
+def _spaced(t: Float[ndarray, " points"], torsions: Float[ndarray, "points torsions"], *, images: int) -> ndarray:
+    """Indices of ``images`` points, the ends among them, with equal shares of all turns and of the string."""
+    steps = np.diff(t), np.linalg.norm(_turned(torsions[:-1], torsions[1:]), axis=1)
     length = np.concatenate([[0.0], np.cumsum(sum(s / max(s.sum(), 1e-12) for s in steps))])
     # Every image is a point of its own, so that at least as many are left before and after as are still to come.
     nearest = np.abs(length[:, None] - np.linspace(0, length[-1], images)).argmin(axis=0)
-    nearest[-1], order = len(z) - 1, np.arange(images)
-    return np.minimum(np.maximum.accumulate(nearest - order) + order, len(z) - images + order)
+    nearest[-1], order = len(t) - 1, np.arange(images)
+    return np.minimum(np.maximum.accumulate(nearest - order) + order, len(t) - images + order)
 
 
 def _turned(a: ndarray, b: ndarray) -> ndarray:
