@@ -1,6 +1,7 @@
 """The latent map of alanine dipeptide and of chignolin: slow process, weights, a path, and quality beside other maps.
 
-Needs the data folder; trains for ``--steps`` (a killed training goes on), or judges a finished run in ``--work``::
+Needs the data folder; trains for ``--steps`` or ``--seconds`` (a killed training goes on), or judges a finished run in
+``--work``::
 
     python benchmarks/latent_map.py DATA --work work --system aldp --json benchmarks/results/latent_map.json
     python benchmarks/latent_map.py DATA --work work --system chignolin --json benchmarks/results/latent_map.json
@@ -53,8 +54,8 @@ from molifold.workflows import train
 from molifold.workflows.latent import energy_of, load_map
 
 STATES = 60
-#: Steps of training and weighted draws.
-STEPS = {"aldp": 2400, "chignolin": 400}
+#: Training ends after so many steps or seconds, whichever comes first; weighted draws.
+STEPS, SECONDS = {"aldp": 2400, "chignolin": 400}, {"aldp": 1200, "chignolin": 600}
 DRAWS = {"aldp": 16_000, "chignolin": 2000}
 Rows = list[dict[str, object]]
 
@@ -220,7 +221,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--system", choices=["aldp", "chignolin"], default="aldp")
-    parser.add_argument("--steps", type=int, help=f"of training  [default: {STEPS}]")
+    parser.add_argument("--steps", type=int, help=f"of training, at most  [default: {STEPS}]")
+    parser.add_argument("--seconds", type=int, help=f"of training, at most  [default: {SECONDS}]")
     parser.add_argument("--dadapy", help="a Python that has DADApy (and so NumPy 1), to compare figures of quality")
     parser.add_argument("--only", nargs="*", default=["slow", "weights", "path", "quality", "reading", "atoms"])
     options = parser.parse_args()
@@ -229,7 +231,8 @@ def main() -> None:
     work = options.work / options.system
     if not (work / "run" / "run.json").exists() or Run.open(work / "run").state != "finished":
         steps = options.steps or STEPS[options.system]
-        recipe = (alanine_dipeptide if small else chignolin)(options.data, work, steps=steps)
+        seconds = options.seconds or SECONDS[options.system]
+        recipe = (alanine_dipeptide if small else chignolin)(options.data, work, steps=steps, seconds=seconds)
         train(recipe, to=work / "run")
     frames = Ensemble.load(work / "all.ens")
     angles = tuple(dict.fromkeys(n for pair in ramachandran_pairs(frames[::500]) for n in pair))

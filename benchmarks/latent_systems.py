@@ -33,6 +33,7 @@ use = "molifold.flows:latent_map"
 losses = [{{ use = "molifold.losses:latent_objective", slowness = 30.0 }}]
 lag = {lag}
 steps = {steps}
+max_seconds = {seconds}
 batch_size = {batch_size}
 learning_rate = 2e-3
 ema = 0.99
@@ -71,7 +72,7 @@ def relaxed(ensemble: Ensemble, system: openmm.System, *, temperature: float, se
     return replace(ensemble, x=x.astype(np.float32))
 
 
-def alanine_dipeptide(data: Path, work: Path, *, steps: int) -> Path:
+def alanine_dipeptide(data: Path, work: Path, *, steps: int, seconds: int) -> Path:
     """aldp_msmb: 7 x 10 ns at 300 K, AMBER99SB-ILDN in OBC water, a frame a ps; lag 20 ps."""
     pdb = data / "aldp_msmb" / "ala2.pdb"
     system = flexible_system(app.PDBFile(str(pdb)), files=("amber99sbildn.xml", "amber99_obc.xml"), cutoff=True)
@@ -79,30 +80,28 @@ def alanine_dipeptide(data: Path, work: Path, *, steps: int) -> Path:
     frames = relaxed(frames, system, temperature=300.0, seed=0)
     # Twice as many steps as graph filters do in the same time, and as good at equal time: conditioners.py.
     flow = 'network = "mlp"'
-    return _prepared(work, pdb, system, frames, TRAINING, lag=20, temperature=300.0, steps=steps, flow=flow)
+    options = {"lag": 20, "temperature": 300.0, "steps": steps, "seconds": seconds, "flow": flow, "batch_size": 512}
+    return _prepared(work, pdb, system, frames, TRAINING, **options)
 
 
-def chignolin(data: Path, work: Path, *, steps: int) -> Path:
+def chignolin(data: Path, work: Path, *, steps: int, seconds: int) -> Path:
     """chignolin_metad: 25 metadynamics walkers, 166 atoms, biased and with no weights: a set of shapes."""
     pdb = data / "chignolin_metad" / "top.pdb"
     system = flexible_system(app.PDBFile(str(pdb)), files=("amber99sbildn.xml", "amber99_obc.xml"), cutoff=False)
     frames = load([data / "chignolin_metad" / f"walker_{i}.xtc" for i in range(25)], top=pdb)
     frames = relaxed(frames, system, temperature=340.0, seed=0)
     flow = "couplings = 2\nrotation_couplings = 2\nchannels = 16\nencoder_channels = 16"
-    options = {"lag": 5, "temperature": 340.0, "steps": steps, "flow": flow, "batch_size": 256}
+    options = {"lag": 5, "temperature": 340.0, "steps": steps, "seconds": seconds, "flow": flow, "batch_size": 256}
     return _prepared(work, pdb, system, frames, 20, **options)
 
 
-def _prepared(
-    work: Path, pdb: Path, system: openmm.System, frames: Ensemble, training: int, *, lag: int, temperature: float,
-    steps: int, flow: str, batch_size: int = 512,
-) -> Path:  # fmt: skip
+def _prepared(work: Path, pdb: Path, system: openmm.System, frames: Ensemble, training: int, **options: object) -> Path:
+    """Stores of all and of the training's frames, and the recipe (``options`` are what it leaves open)."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "system.xml").write_text(openmm.XmlSerializer.serialize(system))
     if not (work / "all.ens").exists():
         frames.save(work / "all.ens")
         frames[np.flatnonzero(frames.columns["trajectory"] < training)].save(work / "training.ens")
     recipe = work / "map.toml"
-    text = RECIPE.format(structure=pdb, temperature=temperature, lag=lag, steps=steps, flow=flow, batch_size=batch_size)
-    recipe.write_text(text)
+    recipe.write_text(RECIPE.format(structure=pdb, **options))
     return recipe
