@@ -127,3 +127,16 @@ def test_mistakes_are_named(molifold, trained, tmp_path):
         assert code != 0
         assert expected in err
         assert "Traceback" not in err
+
+
+def test_a_simulation_that_was_too_short(molifold, tmp_path):
+    recipe = RECIPE.replace("steps = 6000", "max_seconds = 0.5").replace(
+        "equilibration = 1000", "equilibration = 10_000_000"
+    )
+    (tmp_path / "short.toml").write_text(recipe)
+    code, _, err = molifold("train", tmp_path / "short.toml", "--to", tmp_path / "run")
+    assert code != 0
+    assert "needs more time" in err
+    code, _, err = molifold("map", "doctor", tmp_path / "run")
+    assert code != 0
+    assert "has not begun to train" in err
