@@ -46,6 +46,7 @@ from molifold.analysis.map_quality import (
     torsion_waves,
 )
 from molifold.analysis.map_reading import associations, committor_separation
+from molifold.analysis.torsions import named_torsions
 from molifold.geometry import distances
 from molifold.runs import Run
 from molifold.sampling import draw
@@ -69,6 +70,7 @@ class Case:
     unit: str
     training: int
     draws: int
+    candidates: int
     run: Path
     frames: Ensemble
     angles: tuple[str, ...]
@@ -114,7 +116,7 @@ def weights(case: Case, flow: torch.nn.Module, energy: object) -> Rows:
     if set(case.angles) == {"phi", "psi"}:
         both = map_divergence(drawn, case.frames, log_w=drawn.log_w, measure="jsd")
         rows.append(case.row("JSD of phi and psi, reweighted", repr(both)))
-    sound = integrity(drawn[: case.draws // 8], case.frames[:: len(case.frames) // 5000])
+    sound = integrity(drawn[: case.draws // 8], case.frames[:: max(1, len(case.frames) // 5000)])
     return [*rows, case.row("geometry of draws", repr(sound))]
 
 
@@ -152,9 +154,9 @@ def ends(case: Case) -> tuple[int, int, float]:
 def path(case: Case, flow: torch.nn.Module, energy: object) -> Rows:
     """A path between two conformations: energies, geometry, and how far it turns at once."""
     a, b, barrier = ends(case)
-    judges = case.frames[:: len(case.frames) // 5000]
+    judges = case.frames[:: max(1, len(case.frames) // 5000)]
     x = case.frames.x
-    found = flow.path(x[a], x[b], energy=energy, candidates=64, sound=lambda e: integrity(e, judges).whole)
+    found = flow.path(x[a], x[b], energy=energy, candidates=case.candidates, sound=lambda e: integrity(e, judges).whole)
     u = found.energy
     highest = f"highest {u.max():.1f}"
     rows = [case.row("path: energies (kT above the lower end)", f"90 % below {np.quantile(u, 0.9):.1f}, {highest}")]
@@ -192,6 +194,18 @@ def quality(case: Case, z: np.ndarray, waves: np.ndarray, dadapy: str | None) ->
     return rows
 
 
+def single_torsions(case: Case, *, count: int = 3) -> str:
+    """The torsions that are slowest by themselves: TICA on three harmonics of each."""
+    names, times = list(named_torsions(case.frames.molecule)), {}
+    columns, (now, later) = measure(case.frames, names=names).columns, case.frames.pairs(case.lag)
+    for name in names:
+        angle = np.asarray(columns[name], dtype=float)
+        x = np.stack([f(k * angle) for k in (1, 2, 3) for f in (np.cos, np.sin)], axis=1)
+        times[name] = float(TICA(dim=1).fit_fetch((x[now], x[later])).timescales(lagtime=case.lag)[0])
+    order = sorted(names, key=lambda n: -times[n])[:count]
+    return ", ".join(f"{n} {times[n]:.0f} {case.unit}" for n in order)
+
+
 def reading(case: Case, z: np.ndarray, there: object) -> Rows:
     """What the latents follow and separate, and what the doctor finds."""
     thin = case.frames[:: max(1, len(case.frames) // 10_000)]
@@ -200,6 +214,7 @@ def reading(case: Case, z: np.ndarray, there: object) -> Rows:
         case.row(f"{name} follows", ", ".join(f"{c} {v:.2f} +- {e:.2f}" for c, v, e in followed.strongest(i, count=3)))
         for i, name in enumerate(followed.latents)
     ]
+    rows.append(case.row("slowest single torsions", single_torsions(case)))
     trajectory = np.asarray(case.frames.columns["trajectory"])
     if case.name != "chignolin":
         phi, psi = (np.degrees(case.frames.columns[name]) for name in ("phi", "psi"))
@@ -234,11 +249,12 @@ def main() -> None:
         seconds = options.seconds or SECONDS[options.system]
         recipe = (alanine_dipeptide if small else chignolin)(options.data, work, steps=steps, seconds=seconds)
         train(recipe, to=work / "run")
-    frames = Ensemble.load(work / "all.ens")
+    # Of chignolin every fifth frame, which is its lag: encoding all would take longer than its training.
+    frames = Ensemble.load(work / "all.ens")[:: 1 if small else 5]
     angles = tuple(dict.fromkeys(n for pair in ramachandran_pairs(frames[::500]) for n in pair))
-    about = {"lag": 20, "unit": "ps", "training": TRAINING} if small else {"lag": 5, "unit": "frames", "training": 20}
+    about = {"lag": 20, "unit": "ps", "training": TRAINING} if small else {"lag": 1, "unit": "lags", "training": 20}
     name = "alanine dipeptide" if small else "chignolin"
-    about["draws"] = DRAWS[options.system]
+    about |= {"draws": DRAWS[options.system], "candidates": 64 if small else 16}
     case = Case(name, run=work / "run", frames=measure(frames, names=angles), angles=angles, **about)
     flow, energy = load_map(case.run), energy_of(case.run)
     there, waves = flow.encode(case.frames), torsion_waves(case.frames)

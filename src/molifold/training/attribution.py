@@ -24,7 +24,10 @@ POINTS = 32
 
 @dataclass(frozen=True)
 class Attribution:
-    """Per atom: ``value`` [atoms], shares that sum to one, and the standard ``error`` of the mean over frames."""
+    """Per atom: ``value`` [atoms], shares that sum to one, and the standard ``error`` of the mean over frames.
+
+    ``atoms`` names them, as in ``ALA2_CB``.
+    """
 
     latent: str
     method: str
@@ -82,8 +85,10 @@ def attribute(
         start = torch.as_tensor(np.array((baseline or ensemble).x)).to(like)
         shares = _integrated(encoder, x, start, latent=latent)
     shares = (shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).detach().double().cpu().numpy()
+    m = ensemble.molecule
+    names = zip(m.residue_names, m.residue_ids, m.atom_names, strict=True)
     return Attribution(
-        latent=f"z{latent + 1}", method=method, value=shares.mean(0), atoms=ensemble.molecule.atom_names,
+        latent=f"z{latent + 1}", method=method, value=shares.mean(0), atoms=tuple(f"{r}{i}_{a}" for r, i, a in names),
         error=shares.std(0, ddof=1) / np.sqrt(len(shares)),
     )  # fmt: skip
 
