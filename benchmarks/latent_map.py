@@ -93,6 +93,7 @@ def msm(features: np.ndarray, case: Case, rows: np.ndarray) -> tuple[float, floa
 def slow_process(case: Case, z: np.ndarray, waves: np.ndarray) -> Rows:
     """z1 alone against TICA and a Markov model on the torsions of the same frames."""
     trajectory, rows = np.asarray(case.frames.columns["trajectory"]), []
+    z = z / z.std(axis=0)  # scores do not depend on it, but deeptime drops dimensions of small variance
     for name, kept in (("held out", trajectory >= case.training), ("all", trajectory >= 0)):
         at = np.flatnonzero(kept)
         now, later = case.frames[at].pairs(case.lag)
