@@ -88,6 +88,13 @@ def test_a_collapsed_vae():
     assert any("free_bits" in f.remedy for f in found.findings)
 
 
+def test_latents_that_stand_still():
+    """Every frame at one place: collapse, and nothing can be said about time."""
+    found = diagnose(np.full((2000, 2), 3.0), sigma=np.ones((2000, 2)), lag=5)
+    assert subjects(found) == ["collapse"]
+    assert np.isnan(found.eigenvalue)
+
+
 def test_two_disconnected_trajectories():
     slow = np.concatenate([np.full(3000, -1.0), np.full(3000, 1.0)]) + 0.1 * np.random.default_rng(0).normal(size=6000)
     found = diagnose(slow[:, None], trajectory=np.repeat([0, 1], 3000), lag=10)

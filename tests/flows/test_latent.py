@@ -6,16 +6,24 @@ import torch
 from toy_map import WATER, at, energy, frames, log_partition, water_map
 
 from molifold import Ensemble
+from molifold.analysis import measure
 from molifold.data import example
 from molifold.flows import latent_map
 from molifold.flows.latent_encoder import Posterior
 from molifold.interfaces import Density
+from molifold.transforms import InternalCoordinates
 
 KINDS = [("real",), ("circle",), ("real", "circle"), ("real", "real", "real")]
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def dipeptide():
+    """Shaken alanine dipeptide [800, 22, 3]."""
+    system = example("alanine-dipeptide")
+    return system.x + 0.005 * np.random.default_rng(0).normal(size=(800, system.molecule.n_atoms, 3))
 
 
 @pytest.mark.parametrize("latents", KINDS)
@@ -86,10 +94,9 @@ def test_posteriors_are_normalised(circle):
 
 def test_the_encoder_sees_shapes_only():
     """Moved, rotated and mirrored: the first two change nothing, the last does (chirality is seen)."""
-    system = example("alanine-dipeptide")
-    x = system.x + 0.005 * np.random.default_rng(0).normal(size=(800, system.molecule.n_atoms, 3))
+    molecule, x = example("alanine-dipeptide").molecule, dipeptide()
     torch.manual_seed(1)
-    flow = latent_map(system.molecule, Ensemble(system.molecule, x)).double()
+    flow = latent_map(molecule, Ensemble(molecule, x)).double()
     q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     q *= np.sign(np.linalg.det(q))
     here = torch.from_numpy(x[:20])
@@ -151,6 +158,61 @@ def test_a_path_of_conformations():
     assert np.allclose(lengths, LENGTH_OF_WATER, atol=1e-6)
     assert np.isfinite(path.energy).all()
     assert path.barrier >= 0
+
+
+def test_a_path_is_continuous():
+    """An untrained map knows nothing of torsions: independent draws would turn at random from image to image.
+
+    The ends differ by 3 radians in psi, the images by no more than a part of that, as another function measures it.
+    """
+    molecule = example("alanine-dipeptide").molecule
+    x = dipeptide()
+    internal = InternalCoordinates(molecule)
+    y = internal(torch.from_numpy(x))[0]
+    y[1, internal.codomain.slice("rotations")][internal.atoms[internal.codomain.slice("rotations")].index(16)] += 3.0
+    a, b = internal.inverse(y[:2])[0].numpy()
+    torch.manual_seed(2)
+    flow = latent_map(molecule, Ensemble(molecule, x), couplings=2, rotation_couplings=2, channels=8).double()
+    with torch.no_grad():
+        flow.encoder.readout[-1].weight.mul_(20)  # an untrained map hardly varies
+    path = flow.path(a, b, images=24, candidates=4)
+    assert np.allclose(path.ensemble.x[0], a, atol=1e-5)
+    known = measure(path.ensemble, names=["phi", "psi"]).columns
+    turns = np.abs(np.angle(np.exp(1j * np.diff([known["phi"], known["psi"]], axis=1))))
+    assert turns[1].sum() > 2.9
+    assert np.all(turns <= path.turns + 0.02)
+    assert path.turns.max() < np.radians(45)
+
+
+def test_ways_between_noises_keep_the_variance():
+    from molifold.flows.latent_path import _bent
+
+    draws = torch.randn(3, 40_000, generator=seeded(), dtype=torch.float64)
+    ways = _bent(
+        draws[0],
+        draws[1],
+        draws[2].expand(3, -1),
+        t=torch.linspace(0, 1, 5).double(),
+        circle=torch.zeros(40_000, dtype=torch.bool),
+    )
+    assert torch.equal(ways[0, 1], draws[0])
+    assert torch.allclose(ways[-1, 2], draws[1])
+    assert (ways[:, 1:].square().mean(-1) - 1).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("jump", [3, 40, 77])
+def test_images_are_spaced_by_what_turns(jump):
+    """One sharp turn and a slow one: half of the images follow the string, the other half the turns; none twice."""
+    from molifold.flows.latent_path import _spaced
+
+    t, turn = np.linspace(0, 1, 81), np.where(np.arange(81) > jump, 1.0, 0.0) + np.linspace(0, 1, 81)
+    told = _spaced(t, turn[:, None], images=11)
+    assert told[0] == 0
+    assert told[-1] == 80
+    assert {jump, jump + 1} <= set(told)
+    assert np.all(np.diff(told) > 0)
+    rest = np.delete(np.diff(told), np.flatnonzero(told == jump))
+    assert rest.max() <= 12  # 3/4 of the way is left to ten intervals: 80 * 4 / 30, and rounding
 
 
 LENGTH_OF_WATER = 0.1

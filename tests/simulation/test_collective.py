@@ -114,6 +114,21 @@ def test_the_exported_file_is_the_map(flow, tmp_path, dtype):
         export_torchscript(flow, tmp_path / "map.onnx")
 
 
+def test_the_calls_that_plumed_makes(flow, tmp_path):
+    """PYTORCH_MODEL asks once with zeros how many numbers come out, then for every number's gradient, in float32."""
+    loaded = torch.jit.load(str(export_torchscript(flow, tmp_path / "map.pt")))
+    variables = CollectiveVariables(flow)
+    assert loaded(torch.zeros(1, 3 * N)).numel() == len(variables.names)
+    x = torch.tensor(X[2].ravel(), dtype=torch.float32).view(1, -1).requires_grad_()
+    out = loaded(x)
+    exact = torch.from_numpy(X[2]).reshape(1, -1).requires_grad_()
+    for j, value in enumerate(variables(exact)[0]):
+        gradient = torch.autograd.grad([out[:, j : j + 1]], [x], [torch.ones(1, 1)], retain_graph=True)[0]
+        expected = torch.autograd.grad(value, exact, retain_graph=True)[0]
+        assert out[0, j].item() == pytest.approx(value.item(), abs=1e-5)
+        assert torch.allclose(gradient.double(), expected, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_plumed_input_names_every_coordinate(flow):
     text = plumed_input(flow, "runs/map.pt", first=11)
     assert text.count("POSITION") == N

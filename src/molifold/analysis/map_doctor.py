@@ -28,6 +28,9 @@ SHIFTS = 20
 #: Frames for the mutual information, which takes time squared.
 MUTUAL = 1500
 
+#: Standard deviation below which a latent does not vary at all, to rounding.
+STANDSTILL = 1e-9
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -102,7 +105,7 @@ def diagnose(
     findings = [*_rank_findings(z, circle, activity), *_information_findings(information, activity)]
     time = {"eigenvalue": np.nan, "eigenvalue_error": np.nan, "noise": np.nan, "timescale": np.nan,
             "timescale_double": np.nan, "crossings": 0}  # fmt: skip
-    if lag is not None:
+    if lag is not None and (waves(z, circle).std(axis=0) > STANDSTILL).any():
         group = np.zeros(len(z), dtype=int) if trajectory is None else np.asarray(trajectory)
         time = _slow_mode(waves(z, circle), group, lag, seed)
         findings += _time_findings(time, lag, group)
@@ -145,7 +148,7 @@ def mutual_information(
 
 def _spectrum(features: Float[ndarray, "frames features"]) -> tuple[float, float]:
     spread = features.std(axis=0)
-    kept = features[:, spread > 1e-9]
+    kept = features[:, spread > STANDSTILL]
     if not kept.shape[1]:
         return 0.0, float("inf")
     values = np.linalg.eigvalsh(np.atleast_2d(np.corrcoef(kept, rowvar=False))).clip(1e-15)
@@ -190,10 +193,10 @@ def _slow_mode(features: ndarray, group: ndarray, lag: int, seed: int) -> dict[s
     """The slowest reversible mode, its noise floor, and how often it is crossed."""
     order = np.argsort(group, kind="stable")
     x, g = features[order], group[order]
-    x = x[:, x.std(axis=0) > 1e-9]
+    x = x[:, x.std(axis=0) > STANDSTILL]
     lengths = np.unique(g, return_counts=True)[1]
-    if not x.shape[1] or lengths.max() <= 2 * lag:
-        raise ValueError(f"lag: got {lag} frames; expected varying latents and a trajectory longer than twice the lag")
+    if lengths.max() <= 2 * lag:
+        raise ValueError(f"lag: got {lag} frames, expected a trajectory longer than twice that")
     parts = [x[g == name] for name in np.unique(g)]
     eigenvalue, mode = _leading(parts, lag)
     double = _autocorrelation([p @ mode for p in parts], 2 * lag)

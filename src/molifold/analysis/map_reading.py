@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,19 +71,19 @@ def associations(
     pairs = _heavy_pairs(ensemble)
     distances = geometry.distances(np.asarray(ensemble.x, dtype=float), pairs)
     atoms = [f"{name}{i}" for i, name in enumerate(ensemble.molecule.elements)]
-    coordinates = [_angle(columns[name]) for name in names] + [column[:, None] for column in distances.T]
+    angles = [_angle(columns[name]) for name in names]
     labels = [*names, *(f"{atoms[a]}-{atoms[b]}" for a, b in pairs)]
     latents = [
         _angle(c) if is_angle else c[:, None] for c, is_angle in zip(np.asarray(z, float).T, circular, strict=True)
     ]
     blocks = _blocks(ensemble)
-    value = np.array([[_canonical(a, b) for b in coordinates] for a in latents])
-    scatter = np.array([[[_canonical(a[r], b[r]) for b in coordinates] for a in latents] for r in blocks])
+    value = _canonical(latents, angles, distances)
+    scatter = np.array([_canonical([a[r] for a in latents], [b[r] for b in angles], distances[r]) for r in blocks])
     return Associations(
         latents=tuple(f"z{i + 1}" for i in range(len(latents))),
         coordinates=tuple(labels),
-        value=value.reshape(len(latents), -1),
-        error=(scatter.std(axis=0, ddof=1) / np.sqrt(len(blocks))).reshape(len(latents), -1),
+        value=value,
+        error=scatter.std(axis=0, ddof=1) / np.sqrt(len(blocks)),
     )
 
 
@@ -169,14 +170,26 @@ def _angle(angle: ndarray) -> Float[ndarray, "frames 2"]:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _canonical(a: Float[ndarray, "frames p"], b: Float[ndarray, "frames q"]) -> float:
-    """Largest canonical correlation."""
-    bases = []
-    for x in (a, b):
-        u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
-        bases.append(u[:, s > 1e-9 * max(s.max(), 1e-300)])
-    overlap = bases[0].T @ bases[1]
-    return min(1.0, float(np.linalg.norm(overlap, 2))) if overlap.size else 0.0
+def _canonical(
+    latents: Sequence[Float[ndarray, "frames p"]],
+    angles: Sequence[Float[ndarray, "frames 2"]],
+    distances: Float[ndarray, "frames distances"],
+) -> Float[ndarray, "latents coordinates"]:
+    """Largest canonical correlation of every latent with every angle, then with every distance."""
+    straight = distances - distances.mean(axis=0)
+    length = np.linalg.norm(straight, axis=0)
+    straight /= np.where(length > 0, length, 1.0)
+    turning, rows = [_basis(b) for b in angles], []
+    for basis in map(_basis, latents):
+        with_angles = [np.linalg.norm(basis.T @ b, 2) if basis.size and b.size else 0.0 for b in turning]
+        rows.append(np.concatenate([with_angles, np.linalg.norm(basis.T @ straight, axis=0)]))
+    return np.minimum(np.array(rows), 1.0)
+
+
+def _basis(x: Float[ndarray, "frames p"]) -> Float[ndarray, "frames rank"]:
+    """Orthonormal functions of the frames that span the columns of x, their means removed."""
+    u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    return u[:, s > 1e-9 * max(s.max(), 1e-300)]
 
 
 def _heavy_pairs(ensemble: Ensemble) -> ndarray:

@@ -19,9 +19,11 @@ app = typer.Typer(
 
     For example:
 
-        molifold map encode runs/map data.ens --to places.ens
+        molifold train alanine-dipeptide-map --to runs/map
 
-        molifold map path runs/map folded.pdb unfolded.pdb --out path.xtc
+        molifold map encode runs/map runs/map:reference --to places.ens
+
+        molifold map path runs/map places.ens@120 places.ens@7431 --out path.xtc
 
         molifold map doctor runs/map
     """,
@@ -31,19 +33,31 @@ app = typer.Typer(
 @app.command("encode")
 def encode(
     run: RunDirectory,
-    source: Annotated[Path, typer.Argument(help="Trajectory or ensemble store of the same molecule.")],
+    source: Annotated[str, typer.Argument(help="A trajectory, a store, a run (its draws) or RUN:ENSEMBLE.")],
     *,
     to: Annotated[Path, typer.Option(help="The ensemble store to write, with columns z1, sigma_z1, ...")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the free energy of the map (png, svg, pdf or json).")
+    ] = None,
 ) -> None:
-    """Say where conformations lie on the map.
+    """Say where conformations lie on the map, and where its basins are.
 
     For example:
 
-        molifold map encode runs/map data.ens --to places.ens
+        molifold map encode runs/map runs/map:reference --to places.ens --picture map.png
     """
+    from molifold import plots
+    from molifold.cli.sample import show
     from molifold.workflows.latent import encode_store
 
-    typer.echo(f"{to}: {encode_store(run, source, to=to)!r}")
+    found = encode_store(run, source, to=to)
+    show(found.lines())
+    typer.echo(f"wrote {to}")
+    if picture is not None:
+        if found.surface is None:
+            raise ValueError(f"picture: not drawn, {source} has too few frames for a free energy")
+        plots.surface(found.surface).save(picture)
+        typer.echo(f"wrote {picture}")
 
 
 @app.command("decode")
@@ -79,8 +93,8 @@ def decode(
 @app.command("path")
 def path(
     run: RunDirectory,
-    start: Annotated[Path, typer.Argument(help="Structure file; its first conformation is the start.")],
-    end: Annotated[Path, typer.Argument(help="Structure file; its first conformation is the end.")],
+    start: Annotated[str, typer.Argument(help="A structure file, or NAME@FRAME of a trajectory, store or run.")],
+    end: Annotated[str, typer.Argument(help="The same, of the end.")],
     *,
     out: Annotated[Path, typer.Option(help="Trajectory to write (xtc, dcd, pdb, ...), its figures beside it as npz.")],
     images: Annotated[int, typer.Option(min=3, help="How many structures.")] = 24,
@@ -92,6 +106,8 @@ def path(
     For example:
 
         molifold map path runs/map folded.pdb unfolded.pdb --out path.xtc
+
+        molifold map path runs/map places.ens@120 places.ens@7431 --out path.xtc
     """
     from molifold.cli.sample import show
     from molifold.data.export import check_writable
@@ -109,7 +125,7 @@ def doctor(
     run: RunDirectory,
     *,
     source: Annotated[
-        Path | None, typer.Option(help="Trajectory or store to judge by.  [default: the run's own frames]")
+        str | None, typer.Option(help="Trajectory, store or RUN:ENSEMBLE to judge by.  [default: the run's own frames]")
     ] = None,
 ) -> None:
     """Say what is wrong with a map: idle or equal latents, disconnected trajectories, an unsuitable lag.

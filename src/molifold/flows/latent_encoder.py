@@ -145,7 +145,10 @@ class Encoder(nn.Module):
 
     def features(self, x: Float[Tensor, "batch atoms 3"]) -> Float[Tensor, "batch atoms channels"]:
         """What the network sees of a conformation, on the atoms that carry it."""
-        y = self.frame(x)[0]
+        return self.spread(self.frame(x)[0])
+
+    def spread(self, y: Float[Tensor, "batch size"]) -> Float[Tensor, "batch atoms channels"]:
+        """What the network sees of standardised coordinates, on the atoms that carry them."""
         angle = y[:, self._turning]
         waves = [f(k * angle) for k in range(1, HARMONICS + 1) for f in (torch.cos, torch.sin)]
         padded = F.pad(torch.cat([y[:, self._plain], *waves], dim=1), (0, 1))

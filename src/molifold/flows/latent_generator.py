@@ -41,27 +41,40 @@ class ConditionalFlow(nn.Module):
 
     def log_prob(self, x: Float[Tensor, "batch *event"], z: Float[Tensor, "batch given"]) -> Float[Tensor, " batch"]:
         """Normalised log-density of x, given z."""
-        y, total = (x, x.new_zeros(len(x))) if self.frame is None else self.frame(x)
-        joint = torch.cat([y.T, z.T]).T
-        for coupling in self.couplings:
-            joint, log_det = coupling(joint)
-            total = total + log_det
-        return self.base.log_prob(joint[:, : self.own.size]) + total
+        noise, log_det = self(x, z)
+        return self.base.log_prob(noise) + log_det
 
     def sample(
         self, z: Float[Tensor, "batch given"], *, generator: Generator | None = None
     ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
         """One draw for every row of z, and its log-density given z."""
-        y = self.base.sample(len(z), generator=generator)
-        total = self.base.log_prob(y)
+        noise = self.base.sample(len(z), generator=generator)
+        x, log_det = self.inverse(noise, z)
+        return x, self.base.log_prob(noise) - log_det
+
+    def forward(
+        self, x: Float[Tensor, "batch *event"], z: Float[Tensor, "batch given"]
+    ) -> tuple[Float[Tensor, "batch own"], Float[Tensor, " batch"]]:
+        """The base coordinates (noise) that x comes from, given z, and log|d noise / dx|."""
+        y, total = (x, x.new_zeros(len(x))) if self.frame is None else self.frame(x)
         joint = torch.cat([y.T, z.T]).T
+        for coupling in self.couplings:
+            joint, log_det = coupling(joint)
+            total = total + log_det
+        return joint[:, : self.own.size], total
+
+    def inverse(
+        self, noise: Float[Tensor, "batch own"], z: Float[Tensor, "batch given"]
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        """What noise becomes, given z, and log|dx / d noise|; continuous in both."""
+        joint, total = torch.cat([noise.T, z.T]).T, noise.new_zeros(len(noise))
         for coupling in reversed(self.couplings):
             joint, log_det = coupling.inverse(joint)  # type: ignore[operator]
-            total = total - log_det
+            total = total + log_det
         x = joint[:, : self.own.size]
         if self.frame is not None:
             x, log_det = self.frame.inverse(x)
-            total = total - log_det
+            total = total + log_det
         return x, total
 
     def at(self, z: Float[Tensor, " given"]) -> At:

@@ -49,7 +49,7 @@ def atom_attribution(
     x: Float[Tensor, "frames atoms channels"],
     *,
     method: Literal["integrated", "gradient"] = "integrated",
-    baseline: Float[Tensor, "1 atoms channels"] | None = None,
+    baseline: Float[Tensor, "#frames atoms channels"] | None = None,
     also: tuple[Tensor, ...] = (),
     points: int = POINTS,
 ) -> AtomAttribution:
@@ -60,7 +60,7 @@ def atom_attribution(
         x: what every atom carries: features, or positions. Between positions a straight way leads through other atoms,
             so for those take ``"gradient"``.
         method: ``"integrated"`` gradients from the baseline, or the ``"gradient"`` at x.
-        baseline: where the way begins; default the mean of ``x``.
+        baseline: where the way begins, of all frames or of each; default the mean of ``x``.
         also: more inputs of ``f`` that are held fixed, one row per frame.
         points: of the integral.
 

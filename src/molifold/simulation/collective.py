@@ -137,7 +137,7 @@ def plumed_input(flow: LatentMap, model: str | Path, *, first: int = 1) -> str:
     """
     n = flow.molecule.n_atoms
     lines = [
-        "# needs PLUMED 2.9 or newer, configured with LibTorch; lengths in nm (the default)",
+        "# needs PLUMED 2.9 or newer with its pytorch module; lengths in nm (the default)",
         f"WHOLEMOLECULES ENTITY0={first}-{first + n - 1}",
         *(f"p{i}: POSITION ATOM={first + i} NOPBC" for i in range(n)),
         f"map: PYTORCH_MODEL FILE={Path(model).name} ARG="

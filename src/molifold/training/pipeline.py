@@ -133,6 +133,8 @@ def make_ensemble(
         ensemble = load(paths[0] if len(paths) == 1 else paths, molecule=system.molecule, stride=stride)
     else:
         ensemble = _simulated(recipe, section, system, energy, to=to, progress=progress)[::stride]
+    if not len(ensemble):
+        raise RecipeError(["data: no frames; a simulation needs more time to save one (max_seconds, or --minutes)"])
     if "temperature" in ensemble.columns:
         right = np.isclose(ensemble.columns["temperature"], temperature, rtol=1e-4)
         if not right.any():

@@ -32,7 +32,7 @@ def load_flow(path: str | Path, *, checkpoint: Which = "result", trust: Sequence
 
     Raises:
         RunFormatError: if ``path`` is no run.
-        ValueError: if the run does not say how its flow is built, or its weights do not fit.
+        ValueError: if the run has not begun to train, does not say how its flow is built, or its weights do not fit.
         PermissionError: if it names code outside molifold and ``trust``; nothing has been imported then.
         FileNotFoundError: if there is no such checkpoint.
     """
@@ -42,6 +42,8 @@ def load_flow(path: str | Path, *, checkpoint: Which = "result", trust: Sequence
         raise ValueError(f"path: {path} does not say how its flow is built; build it yourself and use load_weights")
     allowed = ("molifold.flows", "molifold.networks", *trust)
     imported(table["use"], where="flow.use", trust=allowed)  # refused before anything of the run is read
+    if "reference" not in run.ensembles:
+        raise ValueError(f"path: {path} has not begun to train; go on with molifold train RECIPE --to {path}")
     flow = build_flow(table, run.molecule, run.ensemble("reference"), trust=allowed)
     return load_weights(flow, path, checkpoint=checkpoint)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from molifold.analysis import EnsembleComparison, verdict
 from molifold.ensemble import Ensemble
+from molifold.molecule import Molecule
 from molifold.workflows.tables import plain, write_rows
 
 if TYPE_CHECKING:
@@ -50,8 +51,12 @@ def open_pair(
     return replace(a, molecule=known), replace(b, molecule=known)
 
 
-def open_ensemble(what: str | Path, *, top: str | Path | None = None) -> Ensemble:
+def open_ensemble(what: str | Path, *, top: str | Path | None = None, molecule: Molecule | None = None) -> Ensemble:
     """An ensemble by name: a store, a run (its draws), ``RUN:NAME`` (an ensemble that a run keeps), or a trajectory.
+
+    Args:
+        what: the name.
+        top, molecule: what the atoms of a trajectory are, where its own file does not say so.
 
     Raises:
         FileNotFoundError: if there is nothing of that name.
@@ -72,7 +77,7 @@ def open_ensemble(what: str | Path, *, top: str | Path | None = None) -> Ensembl
         raise FileNotFoundError(f"{what}: no such store, run, RUN:ENSEMBLE or trajectory")
     if (Path(what) / "header.json").is_file():  # load would number its draws as if they were a trajectory
         return Ensemble.load(what)
-    return load(what, top=top)
+    return load(what, top=top, molecule=molecule)
 
 
 @contextmanager
