@@ -117,7 +117,7 @@ def fit_property(
     held, kept = order.split([round(validation * len(x)), len(x) - round(validation * len(x))])
     if standardize:
         model.standardize(y[kept], _rows(graph, kept))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     average = Average(model, decay=ema)
     averaged = cast(Property, average.module)
     loss = model.scale.new_zeros(())
