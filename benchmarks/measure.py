@@ -33,6 +33,12 @@ def cpu_seconds(cases: Mapping[str, Callable[[], object]], *, repeats: int = 9) 
     return {name: median(values) for name, values in times.items()}
 
 
+def step_cost(train: Callable[[int], object], *, steps: int = 40) -> float:
+    """CPU seconds of one step of ``train(steps)``, without what a training costs however short it is."""
+    cost = cpu_seconds({"one": lambda: train(1), "all": lambda: train(1 + steps)}, repeats=2)
+    return max(cost["all"] - cost["one"], 0.1 * cost["all"]) / steps
+
+
 @torch.no_grad()
 def negative_log_likelihood(flow: Any, x: np.ndarray) -> np.ndarray:
     """Of every frame, [frames]."""

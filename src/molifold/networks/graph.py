@@ -167,6 +167,13 @@ class Graph:
             new[name] = value
         return replace(self, **new)
 
+    def members(self, rows: Int[Tensor, " rows"]) -> Graph:
+        """The graph of these members of a batch of different molecules; itself, if it is of a single one."""
+        if self.nodes.ndim == 2:
+            return self
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Graph(**{k: v if v is None else v[rows.to(v.device)] for k, v in values.items()})
+
     def to(self, like: torch.dtype | torch.device) -> Graph:
         """The same graph with floating-point fields of another precision, or everything on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
