@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,5 +70,10 @@ def show(title: str, rows: list[dict[str, object]], *, to: Path | None) -> None:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
     if to is not None:
-        about = {"torch": torch.__version__, "machine": platform.processor() or platform.machine(), "threads": 1}
+        about = {
+            "script": Path(sys.argv[0]).stem,
+            "torch": torch.__version__,
+            "machine": platform.processor() or platform.machine(),
+            "threads": 1,
+        }
         to.write_text(json.dumps({"title": title, **about, "rows": rows}, indent=1) + "\n")

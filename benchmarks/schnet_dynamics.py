@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=5.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    graph, x, _, _ = load(options.data)
+    graph, x, _, _ = load([options.data])
     graph, test = graph.to(torch.float64), x[1000:]
     assert graph.numbers is not None
     rows: list[dict[str, Any]] = []

@@ -2,7 +2,8 @@
 
 Data are 2000 random frames of MD17 (Chmiela et al., 2017, doi:10.1126/sciadv.1603015) as extended XYZ with energies in
 kcal/mol and forces in kcal/mol/Angstrom; molifold ships none. The first thousand train (5 % of them decide nothing but
-are held out to watch), the second thousand are the test::
+are held out to watch), the second thousand are the test. Files of other frames (``--called``, ``--unit``) are joined in
+their order, and the last ``--test`` frames are the test::
 
     python benchmarks/schnet_ethanol.py ethanol_sampledata_2000random.xyz --frames 1000 1000 1000 --seconds 30 120 480 \
         --json benchmarks/results/schnet_ethanol.json
@@ -22,6 +23,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,12 @@ import ase.io
 import numpy as np
 import torch
 from measure import arguments, show, step_cost
+from torch import Tensor
 
 from molifold import Molecule
 from molifold.networks import Graph, Property, molecular_graph
 from molifold.training import fit_property, mean_error
+from molifold.units import ENERGY
 
 #: Mean absolute errors of the paper with 1000 training frames (Schuett et al., 2017, arXiv 1706.08566, table 2).
 PAPER = {"energy": 0.08, "forces": 0.39}
@@ -43,13 +47,14 @@ OPTIONS = {"channels": 64, "layers": 3, "reach": 0.5}
 BATCH, RATE = 8, 3e-3
 
 
-def load(path: Path) -> tuple[Graph, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Graph, positions (nm), energies (kcal/mol) and forces (kcal/mol/nm)."""
-    frames = ase.io.read(path, ":")
+def load(paths: Sequence[Path], *, unit: str = "kcal/mol") -> tuple[Graph, Tensor, Tensor, Tensor]:
+    """Graph, positions (nm), energies (kcal/mol) and forces (kcal/mol/nm) of files in ``unit`` and Angstrom."""
+    frames = [frame for path in paths for frame in ase.io.read(path, ":")]
     graph = molecular_graph(Molecule(elements=tuple(frames[0].get_chemical_symbols())))
+    factor = ENERGY[unit] / ENERGY["kcal/mol"]
     x = torch.tensor(np.array([f.positions for f in frames]) / 10)
-    y = torch.tensor([f.get_potential_energy() for f in frames], dtype=torch.float64).flatten()
-    return graph, x, y, torch.tensor(np.array([f.get_forces() for f in frames]) * 10)
+    y = factor * torch.tensor([f.get_potential_energy() for f in frames], dtype=torch.float64).flatten()
+    return graph, x, y, torch.tensor(np.array([f.get_forces() for f in frames]) * 10 * factor)
 
 
 def built(cutoff: float | None, *, seed: int = 0) -> Property:
@@ -98,9 +103,7 @@ def trained(
 
 def extrapolated(rows: list[dict[str, Any]], key: str, paper: float) -> dict[str, Any] | None:
     """Log error = a + b log(CPU s) by least squares over the trainings with 1000 frames; when it meets the goal."""
-    known = sorted(
-        (r["CPU s"], float(r[key].split()[0])) for r in rows if r["training frames"] == 1000 and not r["cutoff, nm"]
-    )
+    known = sorted((r["CPU s"], float(r[key].split()[0])) for r in rows if r["paper, N = 1000"] and not r["cutoff, nm"])
     if len(known) < 3:
         return None
     t, error = np.log(np.array(known)).T
@@ -127,7 +130,12 @@ def extrapolated(rows: list[dict[str, Any]], key: str, paper: float) -> dict[str
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("data", type=Path, help="extended XYZ of 2000 frames")
+    parser.add_argument("data", type=Path, nargs="+", help="extended XYZ")
+    parser.add_argument("--called", default="MD17", help="name of the data in the table")
+    parser.add_argument(
+        "--unit", default="kcal/mol", choices=list(ENERGY), help="of the energies; forces: per Angstrom"
+    )
+    parser.add_argument("--test", type=int, default=1000, help="frames at the end that are the test")
     parser.add_argument("--frames", type=int, nargs="+", default=[1000], help="training frames")
     parser.add_argument("--seconds", type=float, nargs="+", default=[540], help="CPU time of each")
     parser.add_argument("--cutoff", type=float, help="nm; the paper has none")
@@ -135,33 +143,38 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="directory for the models")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    graph, x, y, forces = load(options.data)
-    training: dict[str, Any] = {"x": x[:1000], "y": y[:1000], "graph": graph, "forces": forces[:1000]}
-    test: dict[str, Any] = {"x": x[1000:], "y": y[1000:], "graph": graph, "forces": forces[1000:]}
+    graph, *labelled = load(options.data, unit=options.unit)
+    keys = ("x", "y", "forces")
+    training, test = (
+        {"graph": graph, **{k: v[part] for k, v in zip(keys, labelled, strict=True)}}
+        for part in (slice(-options.test), slice(-options.test, None))
+    )
     file = options.json
     rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file is not None and file.exists() else []
     for frames, seconds in zip(options.frames, options.seconds, strict=True):
-        cutoff = options.cutoff or ""
-        if any((r["training frames"], r["cutoff, nm"], r["budget, CPU s"]) == (frames, cutoff, seconds) for r in rows):
+        if frames > len(training["y"]):
+            parser.error(f"--frames: got {frames}, expected at most {len(training['y'])}, all but the test")
+        about = {"data": options.called, "training frames": frames, "cutoff, nm": options.cutoff or "",
+                 "budget, CPU s": seconds}  # fmt: skip
+        if any(about.items() <= row.items() for row in rows):
             continue
+        paper = PAPER if (options.called, frames) == ("MD17", 1000) else {"energy": "", "forces": ""}
         longest = all(r["budget, CPU s"] < seconds for r in rows)
         history = file.with_name(f"{file.stem}_history.json") if file is not None and longest else None
         cost, model = trained(frames, seconds, options.cutoff, training, limit=options.limit, history=history)
         found = mean_error(model, **test)
         if options.to is not None:
-            model.save(options.to / f"{frames}-{seconds:g}{'-cutoff' * bool(cutoff)}")
+            model.save(options.to / f"{frames}-{seconds:g}{'-cutoff' * bool(options.cutoff)}")
         rows.append({
-            "training frames": frames,
-            "cutoff, nm": cutoff,
-            "budget, CPU s": seconds,
+            **about,
             **cost,
             "energy MAE, kcal/mol": f"{found.value:.3f} +- {found.value_error:.3f}",
-            "paper, N = 1000": PAPER["energy"] if frames == 1000 else "",
+            "paper, N = 1000": paper["energy"],
             "force MAE, kcal/mol/A": f"{found.forces / 10:.3f} +- {found.forces_error / 10:.3f}",
-            "paper, N = 1000, forces": PAPER["forces"] if frames == 1000 else "",
+            "paper, N = 1000, forces": paper["forces"],
         })  # fmt: skip
-        rows.sort(key=lambda r: (r["training frames"], bool(r["cutoff, nm"]), r["budget, CPU s"]))
-        show(f"MD17 ethanol, 1000 test frames, batch {BATCH}", rows, to=file)
+        rows.sort(key=lambda r: (r["data"], r["training frames"], bool(r["cutoff, nm"]), r["budget, CPU s"]))
+        show(f"Ethanol, test frames that no training saw, batch {BATCH}", rows, to=file)
         laws = [extrapolated(rows, f"{k} MAE, kcal/mol{'/A' * (k == 'force')}", v)
                 for k, v in (("energy", PAPER["energy"]), ("force", PAPER["forces"]))]  # fmt: skip
         if file is not None and all(laws):
