@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -171,8 +172,8 @@ class Graph:
         """The graph of these members of a batch of different molecules; itself, if it is of a single one."""
         if self.nodes.ndim == 2:
             return self
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Graph(**{k: v if v is None else v[rows.to(v.device)] for k, v in values.items()})
+        chosen: dict[str, Any] = {k: v if v is None else v[rows.to(v.device)] for k, v in vars(self).items()}
+        return Graph(**chosen)
 
     def to(self, like: torch.dtype | torch.device) -> Graph:
         """The same graph with floating-point fields of another precision, or everything on another device."""
