@@ -58,9 +58,8 @@ def load(folder: Path) -> tuple[list[Structure], dict[str, np.ndarray]]:
     """Elements and positions (Angstrom) of every molecule, and its targets in eV."""
     table = csv.DictReader((folder / "qm9_3d_join.csv").read_text().splitlines())
     rows = [r for r in table if (folder / r["tfgnn_file"]).exists()]
-    text = {
-        n: gzip.decompress((folder / n).read_bytes()) for r in rows for n in (r["chemiscope_file"], r["tfgnn_file"])
-    }
+    names = {r[column] for r in rows for column in ("chemiscope_file", "tfgnn_file")}
+    text = {name: gzip.decompress((folder / name).read_bytes()) for name in names}
     chemiscope = {n: json.loads(text[n])["structures"] for n in {r["chemiscope_file"] for r in rows}}
     lines = {n: text[n].splitlines() for n in {r["tfgnn_file"] for r in rows}}
     structures, found = [], []

@@ -115,14 +115,11 @@ def extrapolated(rows: list[dict[str, Any]], key: str, paper: float) -> dict[str
     goal = (math.log(GOAL * paper) - a) / b
     slope = np.array([1.0, goal])
     doubt = math.sqrt(slope @ inverse @ slope * scatter) / abs(b)
-    at = np.array([1.0, math.log(7200)])
-    there, spread = math.exp(a + b * at[1]), math.sqrt(at @ inverse @ at * scatter)
     hours = math.exp(goal) / 3600
     return {
         "error": key,
         "trainings": len(known),
         "exponent": f"{b:.2f} +- {math.sqrt(inverse[1, 1] * scatter):.2f}",
-        "at 2 CPU h": f"{there:.3f} +- {there * spread:.3f}",
         f"{GOAL:g} x paper": round(GOAL * paper, 3),
         "met after, CPU h": f"{hours:.2g} ({hours / math.exp(doubt):.2g} to {hours * math.exp(doubt):.2g})",
     }
