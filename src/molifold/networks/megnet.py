@@ -166,7 +166,7 @@ class _Dense(nn.Module):
         shares = [F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)]
         if places is not None:
             shares = [s if place is None else place(s) for s, place in zip(shares, places, strict=True)]
-        h = shares[0] + first.bias
+        h = shares[0] + first.bias  # type: ignore[operator]
         for share in shares[1:]:
             h = h + share
         h = self.activation(h)
