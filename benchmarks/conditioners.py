@@ -8,7 +8,8 @@ One core; the same data, losses and seeds; equal steps, then equal CPU time, as 
 first. Negative log-likelihood (nats) of the last twentieth of the time, which no training
 saw; "below untrained" compares frame by frame, so its error is that of the training's effect. Effective sample size
 (unclipped) and tail of the weights of fresh draws.
-Rows that the JSON file holds already are kept, so that a long comparison can be made in parts (``--only``).
+Rows that the JSON file holds already are kept, so that a long comparison can be made in parts (``--only``); what was
+trained on other frames stands beside what was trained on the same, and only that can be compared.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def row(name: str, steps: int, cost: float, budget: str, frames: Ensemble, energ
     ess, tail = effective_sample_size(log_w), pareto_k(log_w)
     return {
         "conditioner": name,
+        "frames": len(frames),
         "parameters": flow.parameters_count,
         "budget": budget,
         "steps": steps,
@@ -105,14 +107,16 @@ def main() -> None:
     costs = step_costs(options.only, frames, options)
     kept = options.json is not None and options.json.exists()
     rows = json.loads(options.json.read_text())["rows"] if kept else []
-    title = f"{system.name}, {len(frames)} frames, batch {options.batch_size}, one core"
+    title = f"{system.name}, batch {options.batch_size}, one core"
     for budget in (*([f"{options.steps} steps"] if options.steps else []), f"{options.seconds:g} CPU s"):
         for name in options.only:
-            if any(r["conditioner"] == name and r["budget"] == budget for r in rows):
+            if any((r["conditioner"], r["frames"], r["budget"]) == (name, len(frames), budget) for r in rows):
                 continue
             steps = options.steps if budget.endswith("steps") else round(options.seconds / costs[name])
             rows.append(row(name, steps, costs[name], budget, frames, energy, options))
-            rows.sort(key=lambda r: (r["budget"].endswith("CPU s"), list(NETWORKS).index(r["conditioner"])))
+            rows.sort(
+                key=lambda r: (r["budget"].endswith("CPU s"), -r["frames"], list(NETWORKS).index(r["conditioner"]))
+            )
             show(title, rows, to=options.json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,12 @@ def cpu_seconds(cases: Mapping[str, Callable[[], object]], *, repeats: int = 9) 
             if repeat:  # the first round warms up
                 times[name].append(time.process_time() - start)
     return {name: median(values) for name, values in times.items()}
+
+
+def step_cost(train: Callable[[int], object], *, steps: int = 40) -> float:
+    """CPU seconds of one step of ``train(steps)``, without what a training costs however short it is."""
+    cost = cpu_seconds({"one": lambda: train(1), "all": lambda: train(1 + steps)}, repeats=2)
+    return max(cost["all"] - cost["one"], 0.1 * cost["all"]) / steps
 
 
 @torch.no_grad()
@@ -63,5 +70,10 @@ def show(title: str, rows: list[dict[str, object]], *, to: Path | None) -> None:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
     if to is not None:
-        about = {"torch": torch.__version__, "machine": platform.processor() or platform.machine(), "threads": 1}
+        about = {
+            "script": Path(sys.argv[0]).stem,
+            "torch": torch.__version__,
+            "machine": platform.processor() or platform.machine(),
+            "threads": 1,
+        }
         to.write_text(json.dumps({"title": title, **about, "rows": rows}, indent=1) + "\n")

@@ -216,3 +216,19 @@ def test_images_are_spaced_by_what_turns(jump):
 
 
 LENGTH_OF_WATER = 0.1
+
+
+@pytest.mark.parametrize("encoder", ["graph", "attention", "gat", "schnet", "megnet"])
+def test_every_named_encoder_reads_the_conformation_into_its_latents(encoder):
+    x = torch.from_numpy(frames(5)).requires_grad_()
+    mean = water_map(latents=("real",), encoder=encoder).encoder(x).mean
+    (gradient,) = torch.autograd.grad(mean.sum(), x)
+    assert gradient.isfinite().all()
+    assert (gradient.abs().amax((1, 2)) > 1e-6).all()
+
+
+def test_a_network_of_no_name_is_refused():
+    with pytest.raises(ValueError, match="network: got 'grahp', expected 'graph', 'attention', 'mlp' or a function"):
+        water_map(network="grahp")
+    with pytest.raises(ValueError, match="encoder: got 'mlp', expected 'graph', 'attention', 'gat', 'schnet', 'meg"):
+        water_map(encoder="mlp")

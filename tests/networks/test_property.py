@@ -14,6 +14,7 @@ MODELS = {
     "SchNet, mean": ("SchNet", {"channels": 8, "layers": 1, "reach": 0.5}, "mean"),
     "MEGNet": ("MEGNet", {"channels": 4, "blocks": 2}, "sum"),
     "MEGNet, set2set": ("MEGNet", {"channels": 4, "blocks": 2}, "set2set"),
+    "MEGNet, cutoff": ("MEGNet", {"channels": 4, "blocks": 2, "cutoff": 0.3}, "set2set"),
 }
 
 

@@ -20,10 +20,9 @@ from molifold.flows.latent import LatentMap
 from molifold.flows.latent_encoder import Encoder
 from molifold.flows.latent_generator import ConditionalFlow
 from molifold.flows.masks import rotation_masks, stiff_masks
-from molifold.flows.recipes import KIND, GraphNetwork
+from molifold.flows.named_networks import GraphNetwork, named_network
+from molifold.flows.recipes import KIND
 from molifold.molecule import Molecule
-from molifold.networks.attention import GraphAttention
-from molifold.networks.filters import GraphFilters
 from molifold.networks.graph import MAX_HOPS, Graph, molecular_graph
 from molifold.space import Block, Space
 from molifold.transforms.coupling import Coupling
@@ -35,13 +34,17 @@ from molifold.transforms.transform import Chain, Transform
 #: Spline bins of the prior and the propagator: latents have sharp, well separated peaks.
 LATENT_BINS = 16
 
+#: Networks of the encoder and of the generator, by name.
+READERS = ("graph", "attention", "gat", "schnet", "megnet")
+WRITERS = ("graph", "attention", "mlp")
+
 
 def latent_map(
     molecule: Molecule,
     reference: Ensemble,
     *,
     latents: Sequence[Literal["real", "circle"]] = ("real", "real"),
-    encoder: Literal["graph", "attention"] | GraphNetwork = "graph",
+    encoder: Literal["graph", "attention", "gat", "schnet", "megnet"] | GraphNetwork = "graph",
     network: Literal["graph", "attention", "mlp"] | GraphNetwork = "graph",
     couplings: int = 4,
     rotation_couplings: int = 6,
@@ -64,20 +67,25 @@ def latent_map(
         reference: conformations that set the scales (10,000 are plenty).
         latents: support of every dimension, in order of slowness if trained with ``losses.vamp2``. Circular ones suit
             processes that come back to where they started, such as the full turn of a torsion.
-        encoder: graph network of q(z|x): ``"graph"`` (``GraphFilters``), ``"attention"`` (``GraphAttention``), or a
-            function that builds yours, called with ``features``, ``static`` and ``channels``; distances are at hand.
+        encoder: graph network of q(z|x), by the names of ``recipes.graph_spline_coupling`` or a function that builds
+            yours, called with ``features``, ``static`` and ``channels``; distances are at hand.
         network, couplings, rotation_couplings, bins, channels, layers, hidden: of p(x|z), as in
-            ``recipes.graph_spline_coupling``.
+            ``recipes.graph_spline_coupling``; no network of distances (it has none) or of bonds (a latent has none).
         encoder_channels: width of the encoder's network.
         latent_hidden: hidden layers of the prior's and the propagator's conditioners.
         time_lagged: whether to build the propagator p(z_{t+lag}|z_t); needed by ``losses.propagation``.
         particles: draws of q(z|x) behind every weight, see ``LatentMap``.
 
     Raises:
-        ValueError: if there is no latent, or the reference is too small or belongs to another molecule.
+        ValueError: if there is no latent, no such network, or the reference is too small or of another molecule.
     """
     if not latents:
         raise ValueError("latents: got none, expected at least one of 'real' and 'circle'")
+    reading = named_network(
+        encoder, argument="encoder", among=READERS, channels=encoder_channels, layers=layers, dynamic=True
+    )
+    writing = named_network(network, among=WRITERS, channels=channels, layers=layers, dynamic=True)
+    assert reading is not None  # READERS are graph networks
     internal = InternalCoordinates(molecule)
     with torch.no_grad():
         x = torch.as_tensor(np.array(reference.x[:: max(1, len(reference) // 20_000)]), dtype=torch.float64)
@@ -93,18 +101,18 @@ def latent_map(
 
     reader = Encoder(
         frame, atoms=atoms, kinds=kinds, graph=graph, channels=encoder_channels, latent=latent,
-        network=_network(encoder, channels=encoder_channels, layers=layers),
+        network=reading,
     )  # fmt: skip
     joint = Space((*own.blocks, *latent.blocks))
-    options: dict[str, Any] = {"hidden": hidden, "bins": bins} if network == "mlp" else {
+    options: dict[str, Any] = {"hidden": hidden, "bins": bins} if writing is None else {
         "atoms": [*atoms, *range(molecule.n_atoms, molecule.n_atoms + latent.size)],
         "kinds": [*kinds, *(KIND["rotations"] if s == "circle" else KIND["bonds"] for s in latents)],
         "graph": _with_latent_nodes(graph, latent.size),
-        "network": _network(network, channels=channels, layers=layers),
+        "network": writing,
         "channels": channels,
         "bins": bins,
     }  # fmt: skip
-    conditioner: Callable[..., nn.Module] = partial(MLPConditioner if network == "mlp" else GraphConditioner, **options)
+    conditioner: Callable[..., nn.Module] = partial(MLPConditioner if writing is None else GraphConditioner, **options)
 
     def coupling(mask: ndarray, given: ndarray) -> Coupling:
         return _given_coupling(joint, mask, given, conditioner)
@@ -121,14 +129,6 @@ def latent_map(
         reader, _prior(latent, dense), generator, molecule=molecule, particles=particles,
         propagator=_propagator(latent, dense) if time_lagged else None,
     )  # fmt: skip
-
-
-def _network(which: str | GraphNetwork, *, channels: int, layers: int) -> GraphNetwork:
-    if callable(which):
-        return partial(which, channels=channels)
-    if which == "attention":
-        return partial(GraphAttention, out=None, channels=channels, layers=layers)
-    return partial(GraphFilters, channels=channels, layers=layers)
 
 
 def _given_coupling(joint: Space, mask: ndarray, given: ndarray, conditioner: Callable[..., nn.Module]) -> Coupling:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,24 +14,14 @@ from molifold.ensemble import Ensemble
 from molifold.flows.conditioners import GraphConditioner, MLPConditioner
 from molifold.flows.flow import Flow
 from molifold.flows.masks import rotation_masks, stiff_masks
+from molifold.flows.named_networks import GraphNetwork, named_network
 from molifold.molecule import Molecule
-from molifold.networks.attention import GAT, GraphAttention
-from molifold.networks.filters import GraphFilters
 from molifold.networks.graph import MAX_HOPS, molecular_graph
-from molifold.networks.megnet import MEGNet
-from molifold.networks.schnet import SchNet
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
 from molifold.transforms.partial import PartialGeometry
 from molifold.transforms.standardize import Standardize
 from molifold.transforms.transform import Chain
-
-#: Builds a graph network from keyword arguments (numbers of channels).
-GraphNetwork = Callable[..., nn.Module]
-
-#: What SchNet and MEGNet see of distances as conditioners: centres up to ``REACH`` every ``SPACING`` nm. Coarser than
-#: for energies, which pays: centres cost most of the time, and the flow has the bonds and angles themselves.
-REACH, SPACING = 1.5, 0.05
 
 #: Kinds of coordinates, in the order of the blocks of ``InternalCoordinates``.
 KIND = {"bonds": 0, "angles": 1, "rings": 2, "phases": 2, "rotations": 3}
@@ -80,7 +69,7 @@ def graph_spline_coupling(
         hidden: hidden layers of the MLP.
 
     Raises:
-        ValueError: if the reference is too small or belongs to another molecule.
+        ValueError: if there is no such network, or the reference is too small or belongs to another molecule.
     """
     internal = InternalCoordinates(molecule)
     with torch.no_grad():
@@ -94,11 +83,9 @@ def graph_spline_coupling(
     circle = space.has("circle")
     kinds = np.array([KIND["rotations"] if circle[i] else KIND[names[s]] for i, s in enumerate(scale.source)])
 
-    build: GraphNetwork | None
-    if callable(network):
-        build = network
-    else:
-        build = _network(network, layers=layers, rank=rank, heads=heads, dynamic=dynamic, max_hops=max_hops)
+    build = named_network(
+        network, channels=channels, layers=layers, rank=rank, heads=heads, dynamic=dynamic, max_hops=max_hops
+    )
     geometry = network in ("schnet", "megnet") if geometry is None else geometry
 
     def coupling(mask: ndarray, given: ndarray) -> Coupling:
@@ -116,7 +103,7 @@ def graph_spline_coupling(
                 channels=channels,
                 geometry=PartialGeometry(internal, scale, where["given"]) if geometry else None,
                 bins=bins,
-                network=partial(build, channels=channels),
+                network=build,
             )
         return Coupling(space, **where, conditioner=conditioner)
 
@@ -124,49 +111,3 @@ def graph_spline_coupling(
     rotations = rotation_masks(internal.tree, atoms=atoms, circle=circle, count=rotation_couplings)
     steps = [coupling(m, ~m) for m in stiff] + [coupling(m, circle & ~m) for m in rotations]
     return Flow(Chain([internal, scale, *steps]))
-
-
-def _network(
-    name: str, *, layers: int, rank: int, heads: int, dynamic: bool, max_hops: int | None
-) -> GraphNetwork | None:
-    """The builder of a network that has a name; None for the MLP."""
-    known: dict[str, GraphNetwork | None] = {
-        "graph": partial(GraphFilters, layers=layers, rank=rank, max_hops=max_hops),
-        "attention": partial(GraphAttention, out=None, heads=heads, layers=layers, dynamic=dynamic, max_hops=max_hops),
-        "gat": partial(_gat, heads=heads, layers=layers, max_hops=max_hops or 1),
-        "schnet": partial(SchNet, layers=layers, reach=REACH, spacing=SPACING, gamma=0.5 / SPACING**2),
-        "megnet": partial(_megnet, layers=layers),
-        "mlp": None,
-    }
-    if name not in known:
-        raise ValueError(f"network: got {name!r}, expected {', '.join(map(repr, known))} or a function")
-    return known[name]
-
-
-def _gat(*, features: int, static: int, channels: int, heads: int, layers: int, max_hops: int) -> nn.Module:
-    # Dropout would give the two directions of a coupling different parameters.
-    return GAT(
-        features=features,
-        static=static,
-        out=channels,
-        channels=channels // heads,
-        heads=heads,
-        layers=layers,
-        max_hops=max_hops,
-        dropout=0.0,
-    )
-
-
-def _megnet(*, features: int, static: int, channels: int, layers: int) -> nn.Module:
-    # Half as wide between blocks as it is outside: its dense layers are twice as wide again, for every pair of atoms.
-    return MEGNet(
-        features=features,
-        static=static,
-        out=channels,
-        channels=channels // 2,
-        blocks=layers,
-        reach=REACH,
-        centres=1 + round(REACH / SPACING),
-        width=2**0.5 * SPACING,
-        bonds=True,
-    )

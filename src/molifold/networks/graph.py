@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -166,6 +167,13 @@ class Graph:
                 value = value.index_select(axis, index)
             new[name] = value
         return replace(self, **new)
+
+    def members(self, rows: Int[Tensor, " rows"]) -> Graph:
+        """The graph of these members of a batch of different molecules; itself, if it is of a single one."""
+        if self.nodes.ndim == 2:
+            return self
+        chosen: dict[str, Any] = {k: v if v is None else v[rows.to(v.device)] for k, v in vars(self).items()}
+        return Graph(**chosen)
 
     def to(self, like: torch.dtype | torch.device) -> Graph:
         """The same graph with floating-point fields of another precision, or everything on another device."""

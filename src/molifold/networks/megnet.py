@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -138,7 +140,7 @@ class MEGNetBlock(nn.Module):
         if self.first:
             old = v, e, u
         everywhere = u[:, None].expand(-1, v.shape[1], -1)
-        e = self.phi["e"](graph.targets(v), graph.sources(v), e, graph.targets(everywhere))
+        e = self.phi["e"](v, v, e, everywhere, places=(graph.targets, graph.sources, None, graph.targets))
         arrived, count = graph.total(weight * e, v), graph.total(weight, v)
         v = self.phi["v"](arrived / count.clamp(min=1), v, everywhere)
         real = v.new_ones(v.shape[1], 1) if graph.mask is None else graph.mask[..., None].to(v)
@@ -156,13 +158,17 @@ class _Dense(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip([sum(parts), *widths], widths, strict=False))
         self.activation = ShiftedSoftplus()
 
-    def forward(self, *parts: Tensor) -> Tensor:
+    def forward(self, *parts: Tensor, places: Sequence[Callable[[Tensor], Tensor] | None] | None = None) -> Tensor:
+        """The layers of the parts; ``places`` takes the share of a part from atoms to pairs, once it is computed."""
         first, *rest = self.layers
         # A sum of products instead of a product of the concatenation: no part is copied to every pair.
         weights = first.weight.split(self.parts, dim=1)  # type: ignore[operator]
-        h = F.linear(parts[0], weights[0], first.bias)  # type: ignore[arg-type]
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            h = h + F.linear(part, weight)
+        shares = [F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)]
+        if places is not None:
+            shares = [s if place is None else place(s) for s, place in zip(shares, places, strict=True)]
+        h = shares[0] + first.bias  # type: ignore[operator]
+        for share in shares[1:]:
+            h = h + share
         h = self.activation(h)
         for layer in rest:
             h = self.activation(layer(h))

@@ -23,7 +23,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {n.__name__: n for n in (GAT, Gr
 #: Atomic numbers go up to here; 0 is padding or a particle without chemistry.
 LAST_ELEMENT = 118
 
-#: Molecules of more atoms than this use edges where the network has a cutoff.
+#: Molecules of more atoms than this use edges where the network has a cutoff; batches of different ones always do,
+#: since padding and what is beyond the cutoff are most of their pairs.
 DENSE_ATOMS = 128
 
 
@@ -91,7 +92,7 @@ class Property(nn.Module):
         if graph.numbers is None:
             raise ValueError("graph: got one without atomic numbers; take it from molecular_graph(molecule)")
         features = self.embedding(graph.numbers).expand(len(x), -1, -1)
-        if self.cutoff is None or x.shape[1] <= DENSE_ATOMS:
+        if self.cutoff is None or (graph.mask is None and x.shape[1] <= DENSE_ATOMS):
             placed = graph.at(x)
         else:
             placed = graph.neighbours(x, cutoff=self.cutoff)

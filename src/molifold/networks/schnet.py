@@ -78,12 +78,26 @@ class SchNet(nn.Module):
             h = h + self.static_in(graph.nodes)
         convolve = (_Halves if graph.edges is None else _Edges)(graph)
         basis = self.gaussians(convolve.distances)
-        envelope = (
-            convolve.weight if self.cutoff is None else convolve.weight * _cosine(convolve.distances, self.cutoff)
-        )
-        for layer in self.layers:
-            h = layer(h, basis, envelope, convolve)
+        envelope = convolve.weight
+        if self.cutoff is not None:
+            end = _cosine(convolve.distances, self.cutoff)
+            envelope = end if envelope is None else end * envelope
+        for layer, filters in zip(self.layers, self._filters(basis, envelope), strict=True):
+            h = layer(h, filters, convolve)
         return h if self.out is None else self.out(h)
+
+    def _filters(
+        self, basis: Float[Tensor, "*pairs centres"], envelope: Float[Tensor, "*pairs"] | None
+    ) -> tuple[Tensor, ...]:
+        """Filters of every layer [*pairs, channels]: one product and one activation for all layers at once."""
+        first, second = zip(*((layer.filters[0][0], layer.filters[0][2]) for layer in self.layers), strict=True)  # type: ignore[index]
+        h = F.linear(basis.flatten(0, -2), torch.cat([m.weight for m in first]), torch.cat([m.bias for m in first]))
+        h = ssp(h).unflatten(-1, (len(first), -1)).transpose(0, 1)
+        bias = torch.stack([m.bias for m in second])[:, None]
+        h = ssp(torch.baddbmm(bias, h, torch.stack([m.weight.T for m in second])))
+        if envelope is not None:
+            h = h * envelope.reshape(-1, 1)
+        return h.view(-1, *basis.shape[:-1], h.shape[-1]).unbind()
 
     def extra_repr(self) -> str:
         """How far messages reach."""
@@ -114,7 +128,12 @@ class ShiftedSoftplus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise."""
-        return F.softplus(x) - math.log(2.0)
+        return ssp(x)
+
+
+def ssp(x: Tensor) -> Tensor:
+    """ln(e^x / 2 + 1 / 2)."""
+    return F.softplus(x) - math.log(2.0)
 
 
 class _Interaction(nn.Module):
@@ -125,9 +144,11 @@ class _Interaction(nn.Module):
         self.update = _dense(channels, channels, channels)
 
     def forward(
-        self, h: Float[Tensor, "batch atoms channels"], basis: Tensor, envelope: Tensor, convolve: _Halves | _Edges
+        self,
+        h: Float[Tensor, "batch atoms channels"],
+        filters: Float[Tensor, "*pairs channels"],
+        convolve: _Halves | _Edges,
     ) -> Float[Tensor, "batch atoms channels"]:
-        filters = self.filters(basis) * envelope[..., None]
         return h + self.update(convolve(self.project(h), filters))
 
 
@@ -147,8 +168,9 @@ class _Halves:
         device, atoms = graph.nodes.device, graph.nodes.shape[-2]
         i, j = torch.triu_indices(atoms, atoms, 1, device=device)
         self.distances = graph.geometry[:, i, j]
-        weight = graph.pairs[..., i, j].to(self.distances.dtype)
-        self.weight = weight.expand(self.distances.shape)
+        self.weight = None  # all pairs are of real atoms
+        if graph.mask is not None:
+            self.weight = graph.pairs[..., i, j].to(self.distances.dtype).expand(self.distances.shape)
         # Row of the pair in every entry of the square; the diagonal points at a row of zeros past the end.
         square = torch.full((atoms, atoms), len(i), device=device)
         square[i, j] = square[j, i] = torch.arange(len(i), device=device)
@@ -167,7 +189,7 @@ class _Edges:
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self.distances = graph, graph.geometry
-        self.weight = torch.ones_like(self.distances)
+        self.weight = None
 
     def __call__(
         self, h: Float[Tensor, "batch atoms channels"], filters: Float[Tensor, "edges channels"]

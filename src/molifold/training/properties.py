@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -116,8 +116,8 @@ def fit_property(
     order = torch.randperm(len(x), generator=generator)
     held, kept = order.split([round(validation * len(x)), len(x) - round(validation * len(x))])
     if standardize:
-        model.standardize(y[kept], _rows(graph, kept))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        model.standardize(y[kept], graph.members(kept))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     average = Average(model, decay=ema)
     averaged = cast(Property, average.module)
     loss = model.scale.new_zeros(())
@@ -177,7 +177,7 @@ class _Frames:
 
     def differences(self, model: Property, rows: Tensor, *, learn: bool) -> tuple[Tensor, Tensor | None]:
         """Of the property [rows], and of the forces [rows, atoms, 3], padding at zero."""
-        graph = _rows(self.graph, rows)
+        graph = self.graph.members(rows)
         # The labels less the reference, in double precision; then small enough for single.
         labels = (self.y[rows] - model.reference(graph)).to(self.x)
         if self.forces is None:
@@ -198,7 +198,7 @@ class _Frames:
         """Shift the reference of ``model`` so that its mean error on these rows vanishes."""
         wrong = [
             model(self.x[part], graph).double() + model.reference(graph) - self.y[part]
-            for part, graph in ((part, _rows(self.graph, part)) for part in rows.split(256))
+            for part, graph in ((part, self.graph.members(part)) for part in rows.split(256))
         ]
         model.offset -= torch.cat(wrong).mean()
 
@@ -221,14 +221,6 @@ def _mean(values: Tensor) -> tuple[float, float]:
     """Mean and its standard error."""
     numbers = values.double().cpu().numpy()
     return float(numbers.mean()), float(np.std(numbers) / max(1, len(numbers) - 1) ** 0.5)
-
-
-def _rows(graph: Graph, rows: Tensor) -> Graph:
-    """The molecules of these frames: the graph itself if there is only one."""
-    if graph.nodes.ndim == 2:
-        return graph
-    chosen: dict[str, Any] = {k: v if v is None else v[rows.to(v.device)] for k, v in vars(graph).items()}
-    return replace(graph, **chosen)
 
 
 def _check(x: Tensor, y: Tensor, graph: Graph, forces: Tensor | None, validation: float) -> None:
