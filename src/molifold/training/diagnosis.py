@@ -26,9 +26,9 @@ from molifold.probes.expressivity.watching import source_map, verdict_table
 from molifold.probes.expressivity.watching import watch_expressivity as _watch_expressivity
 from molifold.probes.stein import Stein, stein
 from molifold.runs import Run
-from molifold.training.health import Health, examine, history_of
 from molifold.training.conditioner_gain import Gain, conditioner_gain
 from molifold.training.flow_parts import coordinate_atoms, coordinate_names
+from molifold.training.health import Health, examine, history_of
 from molifold.training.restore import Which, load_flow
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.transform import Chain, Transform
