@@ -1,0 +1,91 @@
+"""A headless Chromium on software rendering, and a workbench that a process of its own serves."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+#: SwiftShader draws, so that every machine gives the same pixels; the rest keeps the browser itself from asking anybody.
+ARGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
+        "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--enable-precise-memory-info"]  # fmt: skip
+HOME = re.compile(r"https?://(127\.0\.0\.1|localhost)[:/]")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium.
+
+    Raises:
+        FileNotFoundError: if none is installed.
+    """
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        raise FileNotFoundError("no Chromium found; `make browser` installs Debian's (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=ARGS)
+        yield running
+        running.close()
+
+
+@contextmanager
+def opened(browser: Browser, *, width: int = 1500, height: int = 900, dark: bool = False) -> Iterator[Page]:
+    """A page that notes every outside request (``page.outside``; none is let through) and error (``page.errors``)."""
+    page = browser.new_page(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+    )
+    page.set_default_timeout(120_000)  # a loaded machine; what must be quick is measured
+    page.outside, page.errors = [], []  # type: ignore[attr-defined]
+
+    def gate(route: Route) -> None:
+        if HOME.match(route.request.url):
+            route.continue_()
+        else:
+            page.outside.append(route.request.url)  # type: ignore[attr-defined]
+            route.abort()
+
+    page.route(re.compile("^https?:"), gate)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
+    page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)  # type: ignore[attr-defined]
+    yield page
+    page.close()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A workbench at an address with a token, and the process behind it."""
+
+    address: str
+    pid: int
+
+    def at(self, **state: object) -> str:
+        """Address of what is open."""
+        return f"{self.address}#{urllib.parse.quote(json.dumps(state))}"
+
+    def megabytes(self, field: str = "VmRSS") -> float:
+        """Memory of the server; ``VmHWM`` is the most so far. Pages of mapped files count."""
+        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+@contextmanager
+def served(*paths: str | Path) -> Iterator[Served]:
+    """``molifold watch`` of some paths."""
+    program = "from molifold.cli import app; app()"
+    command = [sys.executable, "-c", program, "watch", *map(str, paths), "--no-browser", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Served(process.stdout.readline().strip(), process.pid)  # type: ignore[union-attr]
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,0 +1,317 @@
+"""The workbench in a real browser at two million frames, beside chemiscope in the same browser.
+
+Times are taken in the page: from the release of the mouse button to the second animation frame after the structures
+were replaced (or the map was painted). A load counts from the navigation, with a server that has measured nothing yet.
+Chromium draws in software. chemiscope is its Python package's own bundle, without a server of its own::
+
+    pip install --no-deps --target /tmp/peers chemiscope
+    python benchmarks/workbench.py --chemiscope /tmp/peers/chemiscope --json benchmarks/results/workbench.json
+
+Rows that were not measured again (``--frames``) are kept in the file.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from headless import Served, chromium, opened, served
+from measure import arguments, show
+from playwright.sync_api import Browser, Page
+
+from molifold import Ensemble, Molecule, analysis, store
+from molifold.data import example
+
+PIECE = 50_000
+CLICKS, DRAGS, LASSOS = 15, 20, 5
+#: Basins over (phi, psi): middle and spread in degrees, share.
+BASINS = np.array([(-150, 155, 18, 0.3), (-70, 145, 14, 0.35), (-70, -20, 15, 0.3), (55, 45, 10, 0.05)])
+#: Margins of map.js, in pixels: left, right, top, bottom.
+MARGIN = (52, 12, 10, 38)
+#: In the page: ``seen`` holds [what, ms since the button was released, a number]; painted maps and shown structures.
+WATCHING = """
+window.seen = []; window.released = 0;
+addEventListener("pointerup", () => { window.released = performance.now(); }, true);
+const drawn = (what, number) => requestAnimationFrame(() => requestAnimationFrame(() => window.seen.push([what, performance.now() - window.released, number])));
+new MutationObserver((changes) => { for (const { target, attributeName } of changes) {
+  if (attributeName === "data-painted") drawn("map", Number(target.dataset.painted));
+  else drawn("structures", target.dataset.rows.split(" ").filter(Boolean).length);
+} }).observe(document, { subtree: true, attributes: true, attributeFilter: ["data-rows", "data-painted"] });
+"""
+CHEMISCOPE = """<!doctype html><meta charset="utf-8"><style>body{margin:0;display:flex}div{width:740px;height:860px}</style>
+<div><div id="meta" style="height:20px"></div><div id="map"></div></div>
+<div><div id="structure"></div><div id="info"></div></div>
+<script src="chemiscope.min.js"></script><script>
+window.seen = []; window.released = 0;
+addEventListener("pointerup", () => { window.released = performance.now(); }, true);
+const drawn = (what) => requestAnimationFrame(() => requestAnimationFrame(() => window.seen.push([what, performance.now() - window.released, 1])));
+(async () => {
+  const data = await (await fetch("data.json")).json();
+  const where = { meta: "meta", map: "map", structure: "structure", info: "info" };
+  const view = await Chemiscope.DefaultVisualizer.load(where, data), show = view.structure.show.bind(view.structure);
+  view.structure.show = async (...a) => { await show(...a); drawn("structures"); };
+  drawn("map");
+})();
+</script>"""
+
+
+def turned(x: np.ndarray, molecule: Molecule, atoms: tuple[int, ...], by: np.ndarray) -> None:
+    """Turn a torsion of every frame by an angle of its own, in place (Rodrigues' formula)."""
+    _, b, c, _ = atoms
+    moving = {c}
+    while grown := {n for a in moving for n in molecule.neighbors[a]} - moving - {b}:
+        moving |= grown
+    rows = sorted(moving)
+    k = x[:, [c]] - x[:, [b]]
+    k /= np.linalg.norm(k, axis=-1, keepdims=True)
+    v, cosine, sine = x[:, rows] - x[:, [b]], np.cos(by)[:, None, None], np.sin(by)[:, None, None]
+    x[:, rows] = x[:, [b]] + v * cosine + np.cross(k, v) * sine + k * (k * v).sum(-1, keepdims=True) * (1 - cosine)
+
+
+def draws(n: int, *, seed: int) -> Ensemble:
+    """Alanine dipeptide in its usual basins, with noise on every atom and weights."""
+    system, rng = example("alanine-dipeptide"), np.random.default_rng(seed)
+    molecule, x = system.molecule, np.repeat(system.x, n, axis=0)
+    start = analysis.measure(Ensemble(molecule, system.x), names=["phi", "psi"]).columns
+    basin = BASINS[rng.choice(len(BASINS), n, p=BASINS[:, 3])]
+    for axis, name in enumerate(("phi", "psi")):
+        to = np.deg2rad(basin[:, axis] + basin[:, 2] * rng.normal(size=n))
+        turned(x, molecule, analysis.named_torsions(molecule)[name], to - start[name][0])
+    log_p = -rng.gamma(20, size=n)
+    noisy = (x + 0.003 * rng.normal(size=x.shape)).astype(np.float32)
+    return Ensemble(molecule, noisy, log_p=log_p, log_q=log_p + 0.5 * rng.normal(size=n))
+
+
+def keep(path: Path, frames: int) -> Path:
+    """So many draws in a store."""
+    with store.Writer(path, example("alanine-dipeptide").molecule) as writer:
+        for start in range(0, frames, PIECE):
+            part = draws(min(PIECE, frames - start), seed=start)
+            writer.append(part.x, log_p=part.log_p, log_q=part.log_q)
+    return path
+
+
+def told(page: Page, what: str, *, number: int | None = None, seconds: float = 180) -> tuple[float, float]:
+    """Milliseconds and number of the next thing of a kind that the page saw; what came before it is dropped."""
+    for _ in range(int(20 * seconds)):
+        seen = page.evaluate("window.seen")
+        for i, (kind, ms, n) in enumerate(seen):
+            if kind == what and (number is None or n == number):
+                page.evaluate(f"window.seen.splice(0, {i + 1})")
+                return ms, n
+        page.wait_for_timeout(50)
+    raise TimeoutError(f"{what}: nothing after {seconds} s; the page saw {page.evaluate('window.seen')}")
+
+
+def pixel(page: Page, phi: float, psi: float) -> tuple[float, float]:
+    """Where angles (degrees) lie on the screen while the map shows the whole circle."""
+    box = page.locator("canvas.map").bounding_box()
+    left, right, top, bottom = MARGIN
+    across, up = (phi + 180) / 360, (psi + 180) / 360
+    return (
+        box["x"] + left + across * (box["width"] - left - right),
+        box["y"] + top + (1 - up) * (box["height"] - top - bottom),
+    )
+
+
+def heap(page: Page) -> float:
+    """Megabytes of JavaScript after a collection of garbage."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    return session.send("Runtime.getHeapUsage")["usedSize"] / 2**20
+
+
+def clicks(page: Page, places: np.ndarray) -> list[float]:
+    out = []
+    for phi, psi in places:
+        page.evaluate("window.seen.length = 0")
+        page.mouse.click(*pixel(page, phi, psi))
+        out.append(told(page, "structures", number=1)[0])
+        page.wait_for_timeout(150)
+    return out
+
+
+def lassos(page: Page) -> list[float]:
+    page.get_by_role("button", name="Lasso").click()
+    out = []
+    for i in range(LASSOS):
+        middle, corners = BASINS[i % 3, :2], [(14, 0), (5, 13), (-11, 9), (-12, -8), (2, -15)]
+        page.mouse.move(*pixel(page, *(middle + corners[0])))
+        page.mouse.down()
+        for corner in corners[1:]:
+            page.mouse.move(*pixel(page, *(middle + corner)), steps=4)
+        page.evaluate("window.seen.length = 0")
+        page.mouse.up()
+        out.append(told(page, "structures", number=200)[0])
+        page.wait_for_selector(".small-multiples svg")
+        page.wait_for_timeout(300)
+    page.get_by_role("button", name="Pick").click()
+    return out
+
+
+def redraws(page: Page) -> list[float]:
+    """Milliseconds of every paint while the map is dragged and zoomed."""
+    x, y = pixel(page, 0, 0)
+    page.evaluate("window.seen.length = 0")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for k in range(DRAGS):
+        page.mouse.move(x + 7 * k, y + 3 * k)
+        page.wait_for_timeout(40)
+    page.mouse.up()
+    for k in range(DRAGS):
+        page.mouse.wheel(0, 60 if k % 2 else -60)
+        page.wait_for_timeout(40)
+    page.wait_for_timeout(600)
+    return [number for what, _, number in page.evaluate("window.seen") if what == "map"]
+
+
+def ours(browser: Browser, frames: int) -> dict[str, float]:
+    """What a page over so many frames takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = keep(Path(folder) / "draws.ens", frames)
+        places = np.random.default_rng(1).normal(BASINS[np.arange(CLICKS) % 3, :2], 8)
+        with served(path) as server:
+            found = {"load cold": load(browser, server), "load warm": load(browser, server)}
+            with opened(browser) as page:
+                page.add_init_script(WATCHING)
+                page.goto(server.at(page="conformations", colour="free energy"))
+                told(page, "map")
+                clicks(page, places[:2])  # the first click also starts the 3D view
+                found["click"] = median(clicks(page, places))
+                found["lasso"] = median(lassos(page))
+                found["redraw free energy"] = median(redraws(page))
+                for shown in ("density", "psi"):
+                    page.locator("select").nth(3).select_option(shown)
+                    page.wait_for_timeout(1500)
+                    found[f"redraw {'density' if shown == 'density' else 'column'}"] = median(redraws(page))
+                found |= {"page": heap(page), "server": server.megabytes("VmHWM")}
+                assert page.outside == [], page.outside
+                assert page.errors == [], page.errors
+    return found
+
+
+def load(browser: Browser, server: Served) -> float:
+    """Seconds from the navigation to a painted map."""
+    with opened(browser) as page:
+        page.add_init_script(WATCHING)
+        page.goto(server.at(page="conformations"))
+        return told(page, "map")[0] / 1000
+
+
+@contextmanager
+def folder_served(folder: Path) -> Iterator[str]:
+    """A folder over HTTP on this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def theirs(browser: Browser, frames: int, package: Path) -> dict[str, float]:
+    """chemiscope over the same frames: its own bundle, data and page in a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(package / "sphinx" / "static" / "chemiscope.min.js", folder)
+        (folder / "index.html").write_text(CHEMISCOPE, encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(dataset(frames)), encoding="utf-8")
+        with folder_served(folder) as address, opened(browser) as page:
+            page.goto(f"{address}/index.html")
+            found = {"load cold": told(page, "map")[0] / 1000}
+            found["click"] = median(their_clicks(page))
+            found["page"] = heap(page)
+    return found
+
+
+def dataset(frames: int) -> dict[str, object]:
+    """Frames as chemiscope's JSON (angstrom), with phi and psi (degrees) as its map."""
+    structures, columns = [], {"phi": [], "psi": []}
+    for start in range(0, frames, PIECE):
+        part = analysis.measure(draws(min(PIECE, frames - start), seed=start), names=["phi", "psi"])
+        names = list(part.molecule.elements)
+        x = np.round(10 * part.x.transpose(0, 2, 1), 3).tolist()
+        structures += [{"size": len(names), "names": names, "x": a, "y": b, "z": c} for a, b, c in x]
+        for key, values in columns.items():
+            values += np.round(np.rad2deg(part.columns[key]), 3).tolist()
+    axes = {"x": {"property": "phi"}, "y": {"property": "psi"}}
+    return {
+        "meta": {"name": "draws"},
+        "structures": structures,
+        "properties": {key: {"target": "structure", "values": values} for key, values in columns.items()},
+        "settings": {"map": axes, "target": "structure"},
+    }
+
+
+def their_clicks(page: Page) -> list[float]:
+    """Click points of the map: wherever a point is under the mouse, it is hovered first, as Plotly wants it."""
+    box = page.locator("#map .nsewdrag").first.bounding_box()
+    rng, out = np.random.default_rng(1), []
+    for _ in range(6 * CLICKS):
+        page.evaluate("window.seen.length = 0")
+        x, y = box["x"] + box["width"] * rng.uniform(0.1, 0.9), box["y"] + box["height"] * rng.uniform(0.1, 0.9)
+        page.mouse.move(x - 2, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(700)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(1500)
+        out += [ms for what, ms, _ in page.evaluate("window.seen") if what == "structures"][-1:]
+        if len(out) == CLICKS:
+            break
+    assert out, "no click of chemiscope's map hit a point"
+    return out
+
+
+WORDS = {
+    "load cold": ("load to a painted map, nothing measured yet", "s", 5.0),
+    "load warm": ("load to a painted map, columns kept by the server", "s", 5.0),
+    "click": ("click to structure", "ms", 150.0),
+    "lasso": ("lasso to 200 superposed structures", "ms", 600.0),
+    "redraw free energy": ("paint while panning and zooming: free energy", "ms", 100.0),
+    "redraw density": ("paint while panning and zooming: density", "ms", 100.0),
+    "redraw column": ("paint while panning and zooming: coloured by a column", "ms", 100.0),
+    "page": ("memory of the page's JavaScript", "MB", ""),
+    "server": ("largest resident memory of the server", "MB", 300.0),
+}
+
+
+def rows(frames: int, mine: dict[str, float], peer: dict[str, float]) -> list[dict[str, object]]:
+    out = []
+    for key, (words, unit, target) in WORDS.items():
+        theirs = peer.get(key, "")
+        ratio = peer[key] / mine[key] if key in peer else ""
+        goal = target if frames == 2_000_000 else ""
+        out.append({"frames": frames, "what": f"{words} / {unit}", "molifold": mine[key], "target": goal, "chemiscope": theirs, "ratio": ratio})  # fmt: skip
+    return out
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__)
+    parser.add_argument("--frames", type=int, nargs="+", default=[50_000, 200_000, 2_000_000])
+    parser.add_argument("--chemiscope", type=Path, help="folder of the Python package chemiscope")
+    asked = parser.parse_args()
+    found = []
+    for size in asked.frames:
+        with chromium() as running:
+            mine = ours(running, size)
+        print(size, mine, flush=True)
+        peer: dict[str, float] = {}
+        if asked.chemiscope and size <= 200_000:
+            with chromium() as running:
+                peer = theirs(running, size, asked.chemiscope)
+            print(size, peer, flush=True)
+        found += rows(size, mine, peer)
+    before = json.loads(asked.json.read_text())["rows"] if asked.json and asked.json.exists() else []
+    kept = [r for r in before if r["frames"] not in asked.frames]
+    title = "Workbench in headless Chromium on software rendering, a shared machine with two cores (medians)"
+    show(title, sorted([*kept, *found], key=lambda r: r["frames"]), to=asked.json)
