@@ -16,11 +16,11 @@ export function bin(x, y, view, columns, rows, { weights = null, values = null, 
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
     let a = x[i] - x0, b = y[i] - y0;
-    if (px) a -= px * Math.floor(a / px);
-    if (py) b -= py * Math.floor(b / py);
-    const c = Math.floor(a * sx), r = Math.floor(b * sy);
-    if (c >= 0 && c < columns && r >= 0 && r < rows) {
-      const w = weights ? weights[i] : 1;
+    if (px && !(a >= 0 && a < px)) a -= px * Math.floor(a / px);
+    if (py && !(b >= 0 && b < py)) b -= py * Math.floor(b / py);
+    a *= sx; b *= sy;
+    if (a >= 0 && a < columns && b >= 0 && b < rows) {
+      const c = a | 0, r = b | 0, w = weights ? weights[i] : 1;
       sum[r * columns + c] += w;
       if (values) total[r * columns + c] += w * values[i];
     }
@@ -32,7 +32,9 @@ export function bin(x, y, view, columns, rows, { weights = null, values = null, 
 export function weightsOf(logW) {
   let top = -Infinity;
   for (const v of logW) if (v > top && v < Infinity) top = v;
-  return Float32Array.from(logW, (v) => (Number.isFinite(v) ? Math.exp(v - top) : 0));
+  const out = new Float32Array(logW.length);
+  for (let i = 0; i < out.length; i += 1) if (Number.isFinite(logW[i])) out[i] = Math.exp(logW[i] - top);
+  return out;
 }
 
 /** A grid smoothed by three box filters of the given reach (cells), wrapped where periodic. */

@@ -8,6 +8,8 @@ const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
 const FEW = 4000; // so many frames in view, or less, are drawn as points
 const COARSE = 90; // cells along each axis of a free-energy map
 const HIGHEST = 12; // kT above the minimum that are drawn
+const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only"]; // what the picture of the frames depends on; the rest lies over it
+const SAMPLED = 20_000; // values of which the limits of a colour scale are taken
 
 export class EnsembleMap {
   constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
@@ -30,10 +32,9 @@ export class EnsembleMap {
   /** data: {x, y, xc, yc, weights, values, mode, only, polygons, marks, path, grid}; xc, yc are columns, grid(view, columns, rows, wrap) gives cells of its own. */
   show(data, view = null) {
     const fresh = !this.data || this.data.xc.name !== data.xc.name || this.data.yc.name !== data.yc.name || this.data.about !== data.about;
+    if (!this.data || PAINTED.some((k) => this.data[k] !== data[k])) this.image = this.groups = null;
     this.data = data;
-    this.image = null;
-    if (view) this.view = view;
-    else if (fresh || !this.view) this.view = this.whole();
+    if (view || fresh || !this.view) { this.view = view ?? this.whole(); this.image = null; }
     this.redraw();
   }
 
@@ -124,12 +125,9 @@ export class EnsembleMap {
 
   clusters(columns, rows) {
     const d = this.data, most = new Float32Array(columns * rows), of = new Int16Array(columns * rows).fill(-1);
-    const labels = [...new Set(d.values)].sort((a, b) => a - b).slice(0, 40);
-    const members = new Map(labels.map((l) => [l, []]));
-    const all = d.only ?? d.x.map((_, i) => i);
-    for (const i of all) members.get(d.values[i])?.push(i);
-    for (const label of labels) {
-      const { sum } = bin(d.x, d.y, this.view, columns, rows, { only: members.get(label) });
+    this.groups ??= grouped(d.values, d.only);
+    for (const [label, only] of this.groups) {
+      const { sum } = bin(d.x, d.y, this.view, columns, rows, { only });
       for (let i = 0; i < sum.length; i += 1) if (sum[i] > most[i]) { most[i] = sum[i]; of[i] = label; }
     }
     const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
@@ -338,11 +336,29 @@ export class EnsembleMap {
 
 const title = (c) => (c.period ? `${c.label} / °` : c.unit ? `${c.label} / ${c.unit}` : c.label);
 
-function spread(values, fromLowest) {
-  const finite = Array.from(values).filter(Number.isFinite).sort((a, b) => a - b);
-  if (!finite.length) return [0, 1];
-  const low = finite[Math.floor((fromLowest ? 0 : 0.01) * (finite.length - 1))], high = finite[Math.floor((fromLowest ? 1 : 0.99) * (finite.length - 1))];
-  return [low - (fromLowest ? 0.15 * (high - low) : 0), high > low ? high : low + 1];
+/** Frames by label: [[label, rows]], of the 40 lowest labels. */
+function grouped(values, only) {
+  const found = new Map(), n = only ? only.length : values.length;
+  for (let k = 0; k < n; k += 1) {
+    const i = only ? only[k] : k, rows = found.get(values[i]);
+    if (rows) rows.push(i); else found.set(values[i], [i]);
+  }
+  return [...found].sort((a, b) => a[0] - b[0]).slice(0, 40);
+}
+
+/** Limits of a colour scale: all values and some room below, or what lies between the first and last hundredth. */
+function spread(values, all) {
+  const step = all ? 1 : Math.max(1, Math.floor(values.length / SAMPLED)), finite = new Float64Array(Math.ceil(values.length / step));
+  let n = 0, low = Infinity, high = -Infinity;
+  for (let i = 0; i < values.length; i += step) {
+    const v = values[i];
+    if (Number.isFinite(v)) { finite[n] = v; n += 1; if (v < low) low = v; if (v > high) high = v; }
+  }
+  if (!n) return [0, 1];
+  if (all) return [low - 0.15 * (high - low), high > low ? high : low + 1];
+  const sorted = finite.subarray(0, n).sort();
+  [low, high] = [sorted[Math.floor(0.01 * (n - 1))], sorted[Math.floor(0.99 * (n - 1))]];
+  return [low, high > low ? high : low + 1];
 }
 
 function paintGrid(values, columns, rows, [low, high], scale) {
