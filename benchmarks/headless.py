@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
@@ -76,6 +79,33 @@ class Served:
         """Memory of the server; ``VmHWM`` is the most so far. Pages of mapped files count."""
         lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def cpu_milliseconds() -> float:
+    """CPU time so far of the browser and of all servers that this process started: what nobody else's load adds to."""
+    told: dict[int, tuple[int, int, str]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                head, _, rest = (entry / "stat").read_text().rpartition(")")
+                fields = rest.split()
+                told[int(entry.name)] = int(fields[1]), int(fields[11]) + int(fields[12]), head.partition("(")[2]
+    family, ticks = {os.getpid()}, 0
+    for pid in sorted(told):  # parents before children, as long as process numbers do not wrap
+        parent, used, name = told[pid]
+        if parent in family and pid not in family:
+            family.add(pid)
+            ticks += used if name != "node" else 0
+    return 1000 * ticks / os.sysconf("SC_CLK_TCK")
+
+
+def heap_megabytes(page: Page) -> float:
+    """JavaScript's memory of a page after a collection of garbage."""
+    session: Any = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    used = session.send("Runtime.getHeapUsage")
+    session.detach()
+    return (used["usedSize"] + used.get("backingStorageSize", 0)) / 2**20
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 Times are taken in the page: from the release of the mouse button to the second animation frame after the structures
 were replaced (or the map was painted). A load counts from the navigation, with a server that has measured nothing yet.
-Chromium draws in software. chemiscope is its Python package's own bundle, without a server of its own::
+Chromium draws in software. CPU is what browser and server together used meanwhile, so a busy machine counts in the
+first number only; the ratio to chemiscope is one of CPU. chemiscope runs from the bundle in its Python package, its
+data behind a static server::
 
     pip install --no-deps --target /tmp/peers chemiscope
     python benchmarks/workbench.py --chemiscope /tmp/peers/chemiscope --json benchmarks/results/workbench.json
@@ -18,19 +20,21 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import numpy as np
-from headless import Served, chromium, opened, served
+from headless import Served, chromium, cpu_milliseconds, heap_megabytes, opened, served
 from measure import arguments, show
 from playwright.sync_api import Browser, Page
 
 from molifold import Ensemble, Molecule, analysis, store
 from molifold.data import example
 
+#: Wall and CPU time (or a size and 0) by what was measured.
+Measured = dict[str, tuple[float, float]]
 PIECE = 50_000
 CLICKS, DRAGS, LASSOS = 15, 20, 5
 #: Basins over (phi, psi): middle and spread in degrees, share.
@@ -123,45 +127,51 @@ def pixel(page: Page, phi: float, psi: float) -> tuple[float, float]:
     )
 
 
-def heap(page: Page) -> float:
-    """Megabytes of JavaScript after a collection of garbage."""
-    session = page.context.new_cdp_session(page)
-    session.send("HeapProfiler.collectGarbage")
-    return session.send("Runtime.getHeapUsage")["usedSize"] / 2**20
+class Clock:
+    """Wall and CPU milliseconds of single actions."""
 
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
 
-def clicks(page: Page, places: np.ndarray) -> list[float]:
-    out = []
-    for phi, psi in places:
+    def action(self, page: Page, act: Callable[[], object], what: str, number: int | None = None) -> None:
+        page.wait_for_timeout(300)
         page.evaluate("window.seen.length = 0")
-        page.mouse.click(*pixel(page, phi, psi))
-        out.append(told(page, "structures", number=1)[0])
-        page.wait_for_timeout(150)
-    return out
+        before = cpu_milliseconds()
+        act()
+        self.wall.append(told(page, what, number=number)[0])
+        self.cpu.append(cpu_milliseconds() - before)
+
+    def result(self) -> tuple[float, float]:
+        """Median of the wall time and mean of the CPU time, whose ticks are 10 ms."""
+        return median(self.wall), mean(self.cpu)
 
 
-def lassos(page: Page) -> list[float]:
+def click(page: Page, clock: Clock, x: float, y: float) -> None:
+    page.mouse.move(x, y)
+    clock.action(page, lambda: page.mouse.click(x, y), "structures", 1)
+
+
+def lassos(page: Page) -> Clock:
     page.get_by_role("button", name="Lasso").click()
-    out = []
+    clock = Clock()
     for i in range(LASSOS):
         middle, corners = BASINS[i % 3, :2], [(14, 0), (5, 13), (-11, 9), (-12, -8), (2, -15)]
         page.mouse.move(*pixel(page, *(middle + corners[0])))
         page.mouse.down()
         for corner in corners[1:]:
             page.mouse.move(*pixel(page, *(middle + corner)), steps=4)
-        page.evaluate("window.seen.length = 0")
-        page.mouse.up()
-        out.append(told(page, "structures", number=200)[0])
+        clock.action(page, page.mouse.up, "structures", 200)
         page.wait_for_selector(".small-multiples svg")
-        page.wait_for_timeout(300)
     page.get_by_role("button", name="Pick").click()
-    return out
+    return clock
 
 
-def redraws(page: Page) -> list[float]:
-    """Milliseconds of every paint while the map is dragged and zoomed."""
+def redraws(page: Page) -> tuple[float, float]:
+    """Wall and CPU milliseconds of a paint while the map is dragged and zoomed."""
     x, y = pixel(page, 0, 0)
     page.evaluate("window.seen.length = 0")
+    before = cpu_milliseconds()
     page.mouse.move(x, y)
     page.mouse.down()
     for k in range(DRAGS):
@@ -172,40 +182,42 @@ def redraws(page: Page) -> list[float]:
         page.mouse.wheel(0, 60 if k % 2 else -60)
         page.wait_for_timeout(40)
     page.wait_for_timeout(600)
-    return [number for what, _, number in page.evaluate("window.seen") if what == "map"]
+    paints = [number for what, _, number in page.evaluate("window.seen") if what == "map"]
+    return median(paints), (cpu_milliseconds() - before) / len(paints)
 
 
-def ours(browser: Browser, frames: int) -> dict[str, float]:
-    """What a page over so many frames takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = keep(Path(folder) / "draws.ens", frames)
-        places = np.random.default_rng(1).normal(BASINS[np.arange(CLICKS) % 3, :2], 8)
-        with served(path) as server:
-            found = {"load cold": load(browser, server), "load warm": load(browser, server)}
-            with opened(browser) as page:
-                page.add_init_script(WATCHING)
-                page.goto(server.at(page="conformations", colour="free energy"))
-                told(page, "map")
-                clicks(page, places[:2])  # the first click also starts the 3D view
-                found["click"] = median(clicks(page, places))
-                found["lasso"] = median(lassos(page))
-                found["redraw free energy"] = median(redraws(page))
-                for shown in ("density", "psi"):
-                    page.locator("select").nth(3).select_option(shown)
-                    page.wait_for_timeout(1500)
-                    found[f"redraw {'density' if shown == 'density' else 'column'}"] = median(redraws(page))
-                found |= {"page": heap(page), "server": server.megabytes("VmHWM")}
-                assert page.outside == [], page.outside
-                assert page.errors == [], page.errors
+def ours(browser: Browser, path: Path) -> Measured:
+    """What a page over a store takes."""
+    places = np.random.default_rng(1).normal(BASINS[np.arange(CLICKS) % 3, :2], 8)
+    with served(path) as server:
+        found = {"load cold": load(browser, server), "load warm": load(browser, server)}
+        with opened(browser) as page:
+            page.add_init_script(WATCHING)
+            page.goto(server.at(page="conformations", colour="free energy"))
+            told(page, "map")
+            for clock in (Clock(), Clock()):  # the first round starts the 3D view
+                for place in places:
+                    click(page, clock, *pixel(page, *place))
+            found["click"] = clock.result()
+            found["lasso"] = lassos(page).result()
+            found["paint free energy"] = redraws(page)
+            for shown in ("density", "psi"):
+                page.locator("select").nth(3).select_option(shown)
+                page.wait_for_timeout(1500)
+                found[f"paint {'density' if shown == 'density' else 'column'}"] = redraws(page)
+            found |= {"page": (heap_megabytes(page), 0), "server": (server.megabytes("VmHWM"), 0)}
+            assert page.outside == [], page.outside
+            assert page.errors == [], page.errors
     return found
 
 
-def load(browser: Browser, server: Served) -> float:
+def load(browser: Browser, server: Served) -> tuple[float, float]:
     """Seconds from the navigation to a painted map."""
     with opened(browser) as page:
         page.add_init_script(WATCHING)
+        before = cpu_milliseconds()
         page.goto(server.at(page="conformations"))
-        return told(page, "map")[0] / 1000
+        return told(page, "map")[0] / 1000, (cpu_milliseconds() - before) / 1000
 
 
 @contextmanager
@@ -219,7 +231,7 @@ def folder_served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def theirs(browser: Browser, frames: int, package: Path) -> dict[str, float]:
+def theirs(browser: Browser, frames: int, package: Path) -> Measured:
     """chemiscope over the same frames: its own bundle, data and page in a folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -227,10 +239,11 @@ def theirs(browser: Browser, frames: int, package: Path) -> dict[str, float]:
         (folder / "index.html").write_text(CHEMISCOPE, encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(dataset(frames)), encoding="utf-8")
         with folder_served(folder) as address, opened(browser) as page:
+            before = cpu_milliseconds()
             page.goto(f"{address}/index.html")
-            found = {"load cold": told(page, "map")[0] / 1000}
-            found["click"] = median(their_clicks(page))
-            found["page"] = heap(page)
+            found = {"load warm": (told(page, "map")[0] / 1000, (cpu_milliseconds() - before) / 1000)}
+            found["click"] = their_clicks(page).result()
+            found["page"] = (heap_megabytes(page), 0)
     return found
 
 
@@ -253,45 +266,46 @@ def dataset(frames: int) -> dict[str, object]:
     }
 
 
-def their_clicks(page: Page) -> list[float]:
-    """Click points of the map: wherever a point is under the mouse, it is hovered first, as Plotly wants it."""
+def their_clicks(page: Page) -> Clock:
+    """Click points of the map. Plotly takes a click only on a point that it has marked under the mouse before."""
     box = page.locator("#map .nsewdrag").first.bounding_box()
-    rng, out = np.random.default_rng(1), []
-    for _ in range(6 * CLICKS):
-        page.evaluate("window.seen.length = 0")
+    rng, clock = np.random.default_rng(1), Clock()
+    for _ in range(12 * CLICKS):
         x, y = box["x"] + box["width"] * rng.uniform(0.1, 0.9), box["y"] + box["height"] * rng.uniform(0.1, 0.9)
         page.mouse.move(x - 2, y)
         page.mouse.move(x, y)
         page.wait_for_timeout(700)
-        page.mouse.click(x, y)
-        page.wait_for_timeout(1500)
-        out += [ms for what, ms, _ in page.evaluate("window.seen") if what == "structures"][-1:]
-        if len(out) == CLICKS:
+        if page.locator("#map .hoverlayer .hovertext").count():
+            clock.action(page, lambda x=x, y=y: page.mouse.click(x, y), "structures")
+        if len(clock.wall) == CLICKS:
             break
-    assert out, "no click of chemiscope's map hit a point"
-    return out
+    return clock
 
 
 WORDS = {
-    "load cold": ("load to a painted map, nothing measured yet", "s", 5.0),
-    "load warm": ("load to a painted map, columns kept by the server", "s", 5.0),
-    "click": ("click to structure", "ms", 150.0),
-    "lasso": ("lasso to 200 superposed structures", "ms", 600.0),
-    "redraw free energy": ("paint while panning and zooming: free energy", "ms", 100.0),
-    "redraw density": ("paint while panning and zooming: density", "ms", 100.0),
-    "redraw column": ("paint while panning and zooming: coloured by a column", "ms", 100.0),
-    "page": ("memory of the page's JavaScript", "MB", ""),
-    "server": ("largest resident memory of the server", "MB", 300.0),
+    "load cold": ("load to a painted map, nothing measured yet / s", 5.0),
+    "load warm": ("load to a painted map, torsions known / s", 5.0),
+    "click": ("click to structure / ms", 150.0),
+    "lasso": ("lasso to 200 superposed structures / ms", 600.0),
+    "paint free energy": ("pan or zoom, free energy / ms", 100.0),
+    "paint density": ("pan or zoom, density / ms", 100.0),
+    "paint column": ("pan or zoom, coloured by a column / ms", 100.0),
+    "page": ("memory of the page's JavaScript / MB", ""),
+    "server": ("largest resident memory of the server / MB", 300.0),
 }
 
 
-def rows(frames: int, mine: dict[str, float], peer: dict[str, float]) -> list[dict[str, object]]:
+def rows(frames: int, mine: Measured, peer: Measured) -> list[dict[str, object]]:
     out = []
-    for key, (words, unit, target) in WORDS.items():
-        theirs = peer.get(key, "")
-        ratio = peer[key] / mine[key] if key in peer else ""
-        goal = target if frames == 2_000_000 else ""
-        out.append({"frames": frames, "what": f"{words} / {unit}", "molifold": mine[key], "target": goal, "chemiscope": theirs, "ratio": ratio})  # fmt: skip
+    for key, (what, target) in WORDS.items():
+        (wall, cpu), (their_wall, their_cpu) = mine[key], peer.get(key, ("", ""))
+        memory = key in ("page", "server")
+        ratio = "" if key not in peer else their_wall / wall if memory else their_cpu / cpu
+        out.append({
+            "frames": frames, "what": what, "target": target if frames == 2_000_000 else "", "molifold": wall,
+            "CPU": "" if memory else cpu, "chemiscope": their_wall, "chemiscope CPU": "" if memory else their_cpu,
+            "ratio": ratio,
+        })  # fmt: skip
     return out
 
 
@@ -302,10 +316,10 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     found = []
     for size in asked.frames:
-        with chromium() as running:
-            mine = ours(running, size)
+        with tempfile.TemporaryDirectory() as name, chromium() as running:
+            mine = ours(running, keep(Path(name) / "draws.ens", size))
         print(size, mine, flush=True)
-        peer: dict[str, float] = {}
+        peer: Measured = {}
         if asked.chemiscope and size <= 200_000:
             with chromium() as running:
                 peer = theirs(running, size, asked.chemiscope)
