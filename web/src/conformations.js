@@ -1,6 +1,6 @@
 // Map and structures together: pick a place, see the molecule; select a region, see what is common to it.
 import { html } from "htm/preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
@@ -79,8 +79,9 @@ export function Conformations({ source, state, change, known, ensemble }) {
     const answer = await source.ask("frames", { name: ensemble, rows });
     setShown({ x: answer.x, rows: Array.from(answer.rows), note, asked: performance.now() - start });
   };
-  useEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
-  useEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
+  // Asked before the next frame is drawn, not after it.
+  useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
+  useLayoutEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
   useEffect(() => { if (run) change({ polygons: { ...kept(run), ...state.polygons } }); }, [run]);
   const regions = (polygons, name) => { keep(run, polygons); change({ polygons, selected: name }); };
   const select = (points) => {

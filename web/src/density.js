@@ -3,6 +3,12 @@
 /** A value brought into [start, start + period); unchanged without a period. */
 export const into = (v, start, period) => (period ? v - period * Math.floor((v - start) / period) : v);
 
+/** A value brought into [0, period): a loop over millions of them spends half its time in a plain floor. */
+function turn(v, period) {
+  const a = v < 0 ? v + period : v;
+  return a >= 0 && a < period ? a : a - period * Math.floor(a / period);
+}
+
 /**
  * Sums over the cells of a grid: of 1 (or weights), and of weight times value if there are values.
  * view: {x0, x1, y0, y1, px, py}; px and py are periods or null. Cells are [row from the bottom][column].
@@ -16,8 +22,8 @@ export function bin(x, y, view, columns, rows, { weights = null, values = null, 
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
     let a = x[i] - x0, b = y[i] - y0;
-    if (px && !(a >= 0 && a < px)) a -= px * Math.floor(a / px);
-    if (py && !(b >= 0 && b < py)) b -= py * Math.floor(b / py);
+    if (px) a = turn(a, px);
+    if (py) b = turn(b, py);
     a *= sx; b *= sy;
     if (a >= 0 && a < columns && b >= 0 && b < rows) {
       const c = a | 0, r = b | 0, w = weights ? weights[i] : 1;
@@ -111,14 +117,18 @@ export function contrast(a, b, view, columns, rows, wrap, density = false) {
 
 /** Index of the frame nearest to a place, or -1 if none is within (rx, ry). */
 export function nearest(x, y, at, view, rx, ry, only = null) {
+  const { px, py } = view, n = only ? only.length : x.length;
+  const [left, low] = [into(at[0] - rx, -px / 2, px), into(at[1] - ry, -py / 2, py)];
   let best = -1, least = 1;
-  const n = only ? only.length : x.length;
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
-    let a = x[i] - at[0], b = y[i] - at[1];
-    if (view.px) a -= view.px * Math.round(a / view.px);
-    if (view.py) b -= view.py * Math.round(b / view.py);
-    const d = (a / rx) ** 2 + (b / ry) ** 2;
+    // From the left and lower edge of what is in reach: most frames fail the first test.
+    let a = x[i] - left;
+    if (px) a = turn(a, px);
+    if (!(a <= 2 * rx)) continue;
+    let b = y[i] - low;
+    if (py) b = turn(b, py);
+    const d = (a / rx - 1) ** 2 + (b / ry - 1) ** 2;
     if (d < least) { least = d; best = i; }
   }
   return best;
@@ -136,10 +146,12 @@ export function inside(x, y, polygon, { px = null, py = null } = {}, only = null
   const n = only ? only.length : x.length;
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
-    let a = x[i], b = y[i];
-    if (px) a -= px * Math.floor((a - left) / px);
-    if (py) b -= py * Math.floor((b - low) / py);
-    if (!(a >= left && a <= right && b >= low && b <= high)) continue;
+    let a = x[i];
+    if (px) a = left + turn(a - left, px);
+    if (!(a >= left && a <= right)) continue;
+    let b = y[i];
+    if (py) b = low + turn(b - low, py);
+    if (!(b >= low && b <= high)) continue;
     let odd = false;
     for (let p = 0, q = m - 1; p < m; q = p, p += 1) {
       if (ys[p] > b !== ys[q] > b && a < ((xs[q] - xs[p]) * (b - ys[p])) / (ys[q] - ys[p]) + xs[p]) odd = !odd;
