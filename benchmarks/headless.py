@@ -18,10 +18,11 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-#: SwiftShader draws, so that every machine gives the same pixels; the rest keeps the browser itself from asking anybody.
-ARGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
-        "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--enable-precise-memory-info"]  # fmt: skip
+#: SwiftShader draws, so that every machine gives the same pixels; the rest keeps the browser from asking anybody.
+ARGS = """
+    --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --ignore-gpu-blocklist
+    --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync
+""".split()
 FOREIGN = re.compile(r"(https?|wss?)://(?!(127\.0\.0\.1|localhost)[:/])")
 
 
@@ -52,7 +53,7 @@ def opened(browser: Browser, *, width: int = 1500, height: int = 900, dark: bool
 
     # Looked at, not held up: a request that waits for Python is a slow one.
     page.on("request", lambda r: page.outside.append(r.url) if FOREIGN.match(r.url) else None)  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
+    page.on("pageerror", lambda error: page.errors.append(error.stack or str(error)))  # type: ignore[attr-defined]
     page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)  # type: ignore[attr-defined]
     yield page
     page.close()

@@ -45,19 +45,22 @@ MARGIN = (52, 12, 10, 38)
 WATCHING = """
 window.seen = []; window.released = 0;
 addEventListener("pointerup", () => { window.released = performance.now(); }, true);
-const drawn = (what, number) => requestAnimationFrame(() => requestAnimationFrame(() => window.seen.push([what, performance.now() - window.released, number])));
+const next = requestAnimationFrame, note = (...what) => window.seen.push(what);
+const drawn = (what, n) => next(() => next(() => note(what, performance.now() - window.released, n)));
 new MutationObserver((changes) => { for (const { target, attributeName } of changes) {
   if (attributeName === "data-painted") drawn("map", Number(target.dataset.painted));
   else drawn("structures", target.dataset.rows.split(" ").filter(Boolean).length);
 } }).observe(document, { subtree: true, attributes: true, attributeFilter: ["data-rows", "data-painted"] });
 """
-CHEMISCOPE = """<!doctype html><meta charset="utf-8"><style>body{margin:0;display:flex}div{width:740px;height:860px}</style>
+CHEMISCOPE = """<!doctype html><meta charset="utf-8">
+<style>body{margin:0;display:flex}div{width:740px;height:860px}</style>
 <div><div id="meta" style="height:20px"></div><div id="map"></div></div>
 <div><div id="structure"></div><div id="info"></div></div>
 <script src="chemiscope.min.js"></script><script>
 window.seen = []; window.released = 0;
 addEventListener("pointerup", () => { window.released = performance.now(); }, true);
-const drawn = (what) => requestAnimationFrame(() => requestAnimationFrame(() => window.seen.push([what, performance.now() - window.released, 1])));
+const next = requestAnimationFrame, note = (...what) => window.seen.push(what);
+const drawn = (what) => next(() => next(() => note(what, performance.now() - window.released, 1)));
 (async () => {
   const data = await (await fetch("data.json")).json();
   const where = { meta: "meta", map: "map", structure: "structure", info: "info" };
@@ -135,6 +138,7 @@ class Clock:
         self.cpu: list[float] = []
 
     def action(self, page: Page, act: Callable[[], object], what: str, number: int | None = None) -> None:
+        """Do it and wait until the page has seen what comes of it."""
         page.wait_for_timeout(300)
         page.evaluate("window.seen.length = 0")
         before = cpu_milliseconds()
@@ -232,7 +236,7 @@ def folder_served(folder: Path) -> Iterator[str]:
 
 
 def theirs(browser: Browser, frames: int, package: Path) -> Measured:
-    """chemiscope over the same frames: its own bundle, data and page in a folder."""
+    """The peer, chemiscope, over the same frames: its own bundle, data and page in a folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(package / "sphinx" / "static" / "chemiscope.min.js", folder)

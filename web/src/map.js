@@ -276,8 +276,9 @@ export class EnsembleMap {
     });
     c.addEventListener("dblclick", () => this.finish());
     c.addEventListener("pointerleave", () => this.onHover?.(null, -1));
-    c.addEventListener("wheel", (e) => { e.preventDefault(); this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
+    c.addEventListener("wheel", (e) => { e.preventDefault(); if (this.data) this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
     c.addEventListener("keydown", (e) => {
+      if (!this.data) return;
       const v = this.view, dx = 0.1 * (v.x1 - v.x0), dy = 0.1 * (v.y1 - v.y0);
       const act = { ArrowLeft: () => this.move(-dx, 0), ArrowRight: () => this.move(dx, 0), ArrowUp: () => this.move(0, dy),
         ArrowDown: () => this.move(0, -dy), "+": () => this.zoom(0.8), "=": () => this.zoom(0.8), "-": () => this.zoom(1.25), 0: () => this.reset(),

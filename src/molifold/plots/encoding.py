@@ -19,7 +19,7 @@ DTYPES = ("<f8", "<i8", "|b1")
 
 
 class Block:
-    """Arrays one behind the other. They are copied once only, when ``parts`` are joined: there may be millions in it."""
+    """Arrays one behind the other. Copied once only, when ``parts`` are joined: they may be large."""
 
     def __init__(self) -> None:
         self.parts: list[bytes | memoryview] = []
