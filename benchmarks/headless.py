@@ -19,10 +19,11 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 #: SwiftShader draws, so that every machine gives the same pixels; the rest keeps the browser from asking anybody.
-ARGS = """
-    --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --ignore-gpu-blocklist
-    --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync
-""".split()
+ARGS = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 FOREIGN = re.compile(r"(https?|wss?)://(?!(127\.0\.0\.1|localhost)[:/])")
 
 

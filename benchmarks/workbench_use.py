@@ -23,11 +23,11 @@ from headless import Served, chromium, heap_megabytes, opened, served
 from measure import arguments, show
 from numpy.random import Generator
 from playwright.sync_api import Error, Locator, Page
-from workbench import draws
 
 from molifold import store
 from molifold.data import example
 from molifold.runs import Run
+from workbench import draws
 
 PAGES = 6
 #: Draws that are made once and written again and again, and how many of them at a time.
@@ -172,8 +172,8 @@ def use(page: Page, server: Served, *, minutes: float, seed: int, every: float) 
             told = now
             nodes = page.evaluate("document.getElementsByTagName('*').length")
             out.append({
-                "minutes": round(now / 60, 2), "actions": done.total() - done["missed"], "page / MB": heap_megabytes(page),
-                "elements": nodes, "server / MB": server.megabytes(), "console errors": len(page.errors),
+                "minutes": round(now / 60, 2), "actions": done.total() - done["missed"],
+                "page / MB": heap_megabytes(page), "elements": nodes, "server / MB": server.megabytes(), "console errors": len(page.errors),
             })  # fmt: skip
             print(out[-1], dict(done), flush=True)
             assert not page.errors, (page.errors, page.url)
