@@ -173,7 +173,8 @@ def use(page: Page, server: Served, *, minutes: float, seed: int, every: float) 
             nodes = page.evaluate("document.getElementsByTagName('*').length")
             out.append({
                 "minutes": round(now / 60, 2), "actions": done.total() - done["missed"],
-                "page / MB": heap_megabytes(page), "elements": nodes, "server / MB": server.megabytes(), "console errors": len(page.errors),
+                "page / MB": heap_megabytes(page), "elements": nodes,
+                "server / MB": server.megabytes(), "console errors": len(page.errors),
             })  # fmt: skip
             print(out[-1], dict(done), flush=True)
             assert not page.errors, (page.errors, page.url)

@@ -1,0 +1,77 @@
+"""Every page of the workbench as a picture, in the sizes of two laptops, light and dark: of a run of alanine dipeptide.
+
+    python docs/screenshots.py runs/demo docs/images/workbench
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from headless import chromium, opened, served
+
+SIZES = {"large": (1500, 900), "small": (1100, 700)}
+#: Around the left-handed helix, in radians of (phi, psi).
+REGION = [(0.35, -0.2), (1.9, -0.2), (1.9, 1.9), (0.35, 1.9)]
+#: What is open on each page, beside the run.
+PAGES: dict[str, dict[str, object]] = {
+    "overview": {},
+    "training": {},
+    "conformations": {"selected": "left-handed"},
+    "statistics": {},
+    "network": {},
+    "compare": {"selected": "left-handed"},
+}
+COLOURS = 128
+
+
+def settled(page: Page, *, seconds: float = 120) -> None:
+    """Wait until nothing is being loaded, measured or computed any more."""
+    end, quiet = time.monotonic() + seconds, 0
+    while quiet < 6:
+        busy = page.locator(".empty").filter(has_text="…").count() + page.locator(".status, .bar span").filter(has_text="loading").count()  # noqa: E501
+        quiet = 0 if busy else quiet + 1
+        if time.monotonic() > end:
+            raise TimeoutError(f"{page.url}: still busy after {seconds} s")
+        page.wait_for_timeout(200)
+
+
+def reduced(path: Path) -> None:
+    """The same picture in a palette: a third of the bytes."""
+    Image.open(path).convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)  # noqa: E501
+
+
+def main() -> None:
+    """Take them all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("to", type=Path)
+    parser.add_argument("--pages", nargs="+", default=list(PAGES))
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--themes", nargs="+", default=["light", "dark"])
+    asked = parser.parse_args()
+    asked.to.mkdir(parents=True, exist_ok=True)
+    region = {"x": "phi", "y": "psi", "points": REGION}
+    with chromium() as browser, served(asked.run) as server:
+        for size in asked.sizes:
+            width, height = SIZES[size]
+            for name in asked.pages:
+                for theme in asked.themes:
+                    with opened(browser, width=width, height=height, dark=theme == "dark") as page:
+                        page.goto(server.at(page=name, polygons={"left-handed": region}, **PAGES[name]))
+                        settled(page)
+                        path = asked.to / f"{name}-{size}-{theme}.png"
+                        page.screenshot(path=path)
+                        reduced(path)
+                        if page.errors or page.outside:
+                            raise RuntimeError(f"{path}: {page.errors} {page.outside}")
+
+
+if __name__ == "__main__":
+    main()
