@@ -17,18 +17,25 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from headless import chromium, opened, served
 
 SIZES = {"large": (1500, 900), "small": (1100, 700)}
-#: Around the left-handed helix, in radians of (phi, psi).
-REGION = [(0.35, -0.2), (1.9, -0.2), (1.9, 1.9), (0.35, 1.9)]
+#: Where phi is positive, in radians of (phi, psi); it crosses the border of psi.
+REGION = [(0.4, 2.6), (1.75, 2.6), (1.75, 5.6), (0.4, 5.6)]
+NAME = "positive phi"
 #: What is open on each page, beside the run.
 PAGES: dict[str, dict[str, object]] = {
     "overview": {},
     "training": {},
-    "conformations": {"selected": "left-handed"},
+    "conformations": {"selected": NAME},
     "statistics": {},
     "network": {},
-    "compare": {"selected": "left-handed"},
+    "compare": {"selected": NAME, "side": ["generated", "simulation"]},
 }
-COLOURS = 128
+COLOURS = 256
+
+
+def open_at(page: str, run: str) -> dict[str, object]:
+    """What is open on a page of a run."""
+    found = PAGES[page]
+    return found | {"side": [f"{run}/{name}" for name in found["side"]]} if "side" in found else found  # type: ignore[attr-defined]
 
 
 def settled(page: Page, *, seconds: float = 120) -> None:
@@ -64,7 +71,7 @@ def main() -> None:
             for name in asked.pages:
                 for theme in asked.themes:
                     with opened(browser, width=width, height=height, dark=theme == "dark") as page:
-                        page.goto(server.at(page=name, polygons={"left-handed": region}, **PAGES[name]))
+                        page.goto(server.at(page=name, polygons={NAME: region}, **open_at(name, asked.run.name)))
                         settled(page)
                         path = asked.to / f"{name}-{size}-{theme}.png"
                         page.screenshot(path=path)

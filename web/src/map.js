@@ -8,7 +8,7 @@ const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
 const FEW = 4000; // so many frames in view, or less, are drawn as points
 const COARSE = 90; // cells along each axis of a free-energy map
 const HIGHEST = 12; // kT above the minimum that are drawn
-const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only"]; // what the picture of the frames depends on; the rest lies over it
+const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only", "grid", "ink"]; // what the picture of the frames depends on; the rest lies over it
 const SAMPLED = 20_000; // values of which the limits of a colour scale are taken
 
 export class EnsembleMap {
@@ -32,6 +32,7 @@ export class EnsembleMap {
   /** data: {x, y, xc, yc, weights, values, mode, only, polygons, marks, path, grid}; xc, yc are columns, grid(view, columns, rows, wrap) gives cells of its own. */
   show(data, view = null) {
     const fresh = !this.data || this.data.xc.name !== data.xc.name || this.data.yc.name !== data.yc.name || this.data.about !== data.about;
+    data.ink = css("--ink"); // light or dark
     if (!this.data || PAINTED.some((k) => this.data[k] !== data[k])) this.image = this.groups = null;
     this.data = data;
     if (view || fresh || !this.view) { this.view = view ?? this.whole(); this.image = null; }
@@ -73,9 +74,7 @@ export class EnsembleMap {
   }
 
   toPixel([a, b]) {
-    const v = this.view, p = this.plot;
-    const x = v.px ? into(a, v.x0, v.px) : a, y = v.py ? into(b, v.y0, v.py) : b;
-    return [p.left + ((x - v.x0) / (v.x1 - v.x0)) * p.width, p.top + (1 - (y - v.y0) / (v.y1 - v.y0)) * p.height];
+    return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]);
   }
 
   toPlace([px, py]) {
@@ -119,6 +118,7 @@ export class EnsembleMap {
     if (flow) grid = smooth(grid, 1, ...wrap);
     const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
     const limits = flow ? [0, HIGHEST] : spread(values, !grid.total);
+    this.onPaint?.(limits);
     const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density");
     return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null };
   }
@@ -157,6 +157,7 @@ export class EnsembleMap {
     const { x, y, mode, values } = this.data;
     const limits = mode === "column" ? spread(rows.map((i) => values[i]), false) : null;
     const t = table("time");
+    if (limits) this.onPaint?.(limits);
     context.fillStyle = css("--point");
     for (const i of rows) {
       if (limits) {
@@ -371,7 +372,8 @@ function paintGrid(values, columns, rows, [low, high], scale) {
       if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) continue;
       const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low)))), at = 4 * ((rows - 1 - r) * columns + c);
       if (value === Infinity) { image.data.set(quiet, at); continue; }
-      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2]; image.data[at + 3] = 255;
+      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2];
+      image.data[at + 3] = scale === "free_energy" ? Math.min(255, 1020 * (1 - value / high)) : 255; // fades out at its upper end
     }
   }
   context.putImageData(image, 0, 0);
