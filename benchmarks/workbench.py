@@ -26,19 +26,18 @@ from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
+from dipeptide import BASINS, draws
 from headless import Served, chromium, cpu_milliseconds, heap_megabytes, opened, served
 from measure import arguments, show
 from playwright.sync_api import Browser, Page
 
-from molifold import Ensemble, Molecule, analysis, store
+from molifold import analysis, store
 from molifold.data import example
 
 #: Wall and CPU time (or a size and 0) by what was measured.
 Measured = dict[str, tuple[float, float]]
 PIECE = 50_000
 CLICKS, DRAGS, LASSOS = 15, 20, 5
-#: Basins over (phi, psi): middle and spread in degrees, share.
-BASINS = np.array([(-150, 155, 18, 0.3), (-70, 145, 14, 0.35), (-70, -20, 15, 0.3), (55, 45, 10, 0.05)])
 #: Margins of map.js, in pixels: left, right, top, bottom.
 MARGIN = (52, 12, 10, 38)
 #: In the page: ``seen`` holds [what, ms since the button was released, a number]; painted maps and shown structures.
@@ -69,33 +68,6 @@ const drawn = (what) => next(() => next(() => note(what, performance.now() - win
   drawn("map");
 })();
 </script>"""
-
-
-def turned(x: np.ndarray, molecule: Molecule, atoms: tuple[int, ...], by: np.ndarray) -> None:
-    """Turn a torsion of every frame by an angle of its own, in place (Rodrigues' formula)."""
-    _, b, c, _ = atoms
-    moving = {c}
-    while grown := {n for a in moving for n in molecule.neighbors[a]} - moving - {b}:
-        moving |= grown
-    rows = sorted(moving)
-    k = x[:, [c]] - x[:, [b]]
-    k /= np.linalg.norm(k, axis=-1, keepdims=True)
-    v, cosine, sine = x[:, rows] - x[:, [b]], np.cos(by)[:, None, None], np.sin(by)[:, None, None]
-    x[:, rows] = x[:, [b]] + v * cosine + np.cross(k, v) * sine + k * (k * v).sum(-1, keepdims=True) * (1 - cosine)
-
-
-def draws(n: int, *, seed: int) -> Ensemble:
-    """Alanine dipeptide in its usual basins, with noise on every atom and weights."""
-    system, rng = example("alanine-dipeptide"), np.random.default_rng(seed)
-    molecule, x = system.molecule, np.repeat(system.x, n, axis=0)
-    start = analysis.measure(Ensemble(molecule, system.x), names=["phi", "psi"]).columns
-    basin = BASINS[rng.choice(len(BASINS), n, p=BASINS[:, 3])]
-    for axis, name in enumerate(("phi", "psi")):
-        to = np.deg2rad(basin[:, axis] + basin[:, 2] * rng.normal(size=n))
-        turned(x, molecule, analysis.named_torsions(molecule)[name], to - start[name][0])
-    log_p = -rng.gamma(20, size=n)
-    noisy = (x + 0.003 * rng.normal(size=x.shape)).astype(np.float32)
-    return Ensemble(molecule, noisy, log_p=log_p, log_q=log_p + 0.5 * rng.normal(size=n))
 
 
 def keep(path: Path, frames: int) -> Path:

@@ -19,15 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from dipeptide import draws
 from headless import Served, chromium, heap_megabytes, opened, served
-from measure import arguments, show
 from numpy.random import Generator
 from playwright.sync_api import Error, Locator, Page
 
 from molifold import store
 from molifold.data import example
 from molifold.runs import Run
-from workbench import draws
 
 PAGES = 6
 #: Draws that are made once and written again and again, and how many of them at a time.
@@ -204,6 +203,8 @@ def walked(minutes: float, *, seed: int = 0, every: float = 10) -> list[dict[str
 
 
 if __name__ == "__main__":
+    from measure import arguments, show
+
     parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)

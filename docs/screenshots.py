@@ -1,6 +1,6 @@
 """Every page of the workbench as a picture, in the sizes of two laptops, light and dark: of a run of alanine dipeptide.
 
-    python docs/screenshots.py runs/demo docs/images/workbench
+python docs/screenshots.py runs/demo docs/images/workbench
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def settled(page: Page, *, seconds: float = 120) -> None:
     """Wait until nothing is being loaded, measured or computed any more."""
     end, quiet = time.monotonic() + seconds, 0
     while quiet < 6:
-        busy = page.locator(".empty").filter(has_text="…").count() + page.locator(".status, .bar span").filter(has_text="loading").count()  # noqa: E501
+        busy = (
+            page.locator(".empty").filter(has_text="…").count()
+            + page.locator(".status, .bar span").filter(has_text="loading").count()
+        )  # noqa: E501
         quiet = 0 if busy else quiet + 1
         if time.monotonic() > end:
             raise TimeoutError(f"{page.url}: still busy after {seconds} s")
@@ -51,7 +54,9 @@ def settled(page: Page, *, seconds: float = 120) -> None:
 
 def reduced(path: Path) -> None:
     """The same picture in a palette: a third of the bytes."""
-    Image.open(path).convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)  # noqa: E501
+    Image.open(path).convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )  # noqa: E501
 
 
 def main() -> None:

@@ -45,8 +45,8 @@ export function columnOptions(about) {
 
 export function Conformations({ source, state, change, known, ensemble }) {
   const listed = known.ensembles.find((e) => e.name === ensemble);
-  const { value: about, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
-  const [x, y] = axesOf(about, state);
+  const { value: found, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
+  const about = found?.name === ensemble ? found : null, [x, y] = axesOf(about, state); // not of the one that was open before
   const has = (n) => about?.columns.some((c) => c.name === n), third = has(state.colour) ? state.colour : "";
   const stepped = has("step"), run = ensemble.slice(0, Math.max(0, ensemble.lastIndexOf("/")));
   const coloured = state.paint.startsWith("column ") ? state.paint.slice(7) : "";
@@ -88,7 +88,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
     const taken = Object.keys(state.polygons).map((n) => Number(/^region (\d+)$/.exec(n)?.[1] ?? 0)), name = `region ${Math.max(0, ...taken) + 1}`;
     regions({ ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, name);
   };
-  const pick = (row, at) => { setPath(null); setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
+  const pick = (row, at) => { setPath(null); if (row < 0) setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
   const drawn = async (at) => {
     if (!(LATENT.test(x) && LATENT.test(y))) { setShown({ note: "No frame is there. Where both axes are latent (z1, z2), the network draws one." }); return; }
     setShown({ at, note: "The network draws …" });

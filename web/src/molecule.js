@@ -51,7 +51,7 @@ export class MoleculeView {
     this.viewer.setStyle({}, about.flat ? { sphere: { radius: 0.5, colorfunc } } : n === 1 ? one : several);
     if (same) { this.model.removegl(this.viewer.modelGroup); this.model.molObj = null; }
     const turned = this.everShown === about.name && keepCamera;
-    if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(1.35); }
+    if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(1.2); }
     this.shown = `${n} ${atoms} ${about.name}`;
     this.everShown = about.name;
     this.viewer.render();
