@@ -55,7 +55,10 @@ def opened(browser: Browser, *, width: int = 1500, height: int = 900, dark: bool
     # Looked at, not held up: a request that waits for Python is a slow one.
     page.on("request", lambda r: page.outside.append(r.url) if FOREIGN.match(r.url) else None)  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.errors.append(error.stack or str(error)))  # type: ignore[attr-defined]
-    page.on("console", lambda said: page.errors.append(f"{said.text} {said.location['url']}") if said.type == "error" else None)  # type: ignore[attr-defined]
+    page.on(
+        "console",
+        lambda said: page.errors.append(f"{said.text} {said.location['url']}") if said.type == "error" else None,
+    )  # type: ignore[attr-defined]
     page.on("response", lambda r: page.errors.append(f"{r.request.post_data}: {r.text()}") if r.status >= 400 else None)  # type: ignore[attr-defined]
     yield page
     page.close()

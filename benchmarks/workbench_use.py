@@ -28,7 +28,6 @@ from molifold import store
 from molifold.data import example
 from molifold.runs import Run
 
-PAGES = 6
 #: Draws that are made once and written again and again, and how many of them at a time.
 POOL, AT_ONCE = 5000, 100
 CONTROLS = ".molifold button:visible:enabled, .molifold summary:visible"
@@ -132,7 +131,7 @@ def draw(page: Page, rng: Generator) -> None:
 
 
 def turn(page: Page, rng: Generator) -> None:
-    page.locator("body").press(str(rng.integers(1, PAGES + 1)), timeout=3000)
+    page.locator("body").press(str(rng.integers(1, page.locator("nav .tab").count() + 1)), timeout=3000)
 
 
 def keys(page: Page, rng: Generator) -> None:
@@ -149,12 +148,12 @@ ACTIONS: dict[Callable[[Page, Generator], None], float] = {
 }  # fmt: skip
 
 
-def use(page: Page, server: Served, *, minutes: float, seed: int, every: float) -> list[dict[str, object]]:
-    """Walk for so long; what was measured every so many seconds."""
+def use(page: Page, server: Served, *, run: str, minutes: float, seed: int, every: float) -> list[dict[str, object]]:
+    """Walk for so long, a run being open at first; what was measured every so many seconds."""
     rng, done, out = np.random.default_rng(seed), Counter[str](), []
     page.on("dialog", lambda d: d.accept("a name") if d.type == "prompt" else d.dismiss())
     page.on("download", lambda d: d.delete())
-    page.goto(server.at(page="conformations", runs=["live"]))
+    page.goto(server.at(page="conformations", runs=[run]))
     page.wait_for_selector("canvas.map")
     start, told = time.monotonic(), 0.0
     while (now := time.monotonic() - start) < 60 * minutes:
@@ -199,7 +198,7 @@ def walked(minutes: float, *, seed: int = 0, every: float = 10) -> list[dict[str
         folder = Path(name)
         with writing(folder), served(folder) as server, opened(browser) as page:
             page.set_default_timeout(20_000)
-            return use(page, server, minutes=minutes, seed=seed, every=every)
+            return use(page, server, run="live", minutes=minutes, seed=seed, every=every)
 
 
 if __name__ == "__main__":

@@ -330,7 +330,7 @@ export class EnsembleMap {
     this.image = null; this.onView?.(this.view); this.redraw();
   }
 
-  reset() { this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
+  reset() { if (!this.data) return; this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
   use(tool) { this.tool = tool; this.drawn = []; this.canvas.style.cursor = tool === "pick" ? "default" : "crosshair"; this.redraw(); }
   png() { return this.canvas.toDataURL("image/png"); }
   remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.canvas.remove(); }
