@@ -50,16 +50,15 @@ def opened(browser: Browser, *, width: int = 1500, height: int = 900, dark: bool
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
     page.set_default_timeout(120_000)  # a loaded machine; what must be quick is measured
-    page.outside, page.errors = [], []  # type: ignore[attr-defined]
+    outside: list[str] = []
+    errors: list[str] = []
+    page.outside, page.errors = outside, errors  # type: ignore[attr-defined]
 
     # Looked at, not held up: a request that waits for Python is a slow one.
-    page.on("request", lambda r: page.outside.append(r.url) if FOREIGN.match(r.url) else None)  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: page.errors.append(error.stack or str(error)))  # type: ignore[attr-defined]
-    page.on(
-        "console",
-        lambda said: page.errors.append(f"{said.text} {said.location['url']}") if said.type == "error" else None,
-    )  # type: ignore[attr-defined]
-    page.on("response", lambda r: page.errors.append(f"{r.request.post_data}: {r.text()}") if r.status >= 400 else None)  # type: ignore[attr-defined]
+    page.on("request", lambda request: outside.append(request.url) if FOREIGN.match(request.url) else None)
+    page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("response", lambda r: errors.append(f"{r.request.post_data}: {r.text()}") if r.status >= 400 else None)
     yield page
     page.close()
 
