@@ -54,9 +54,8 @@ def settled(page: Page, *, seconds: float = 120) -> None:
 
 def reduced(path: Path) -> None:
     """The same picture in a palette: a third of the bytes."""
-    Image.open(path).convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )  # noqa: E501
+    whole = Image.open(path).convert("RGB")
+    whole.quantize(COLOURS, kmeans=4, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main() -> None:
@@ -78,7 +77,8 @@ def main() -> None:
                     with opened(browser, width=width, height=height, dark=theme == "dark") as page:
                         page.goto(server.at(page=name, polygons={NAME: region}, **open_at(name, asked.run.name)))
                         settled(page)
-                        path = asked.to / f"{name}-{size}-{theme}.png"
+                        usual = (size, theme) == ("large", "light")
+                        path = asked.to / f"{name}{'' if usual else f'-{size}-{theme}'}.png"
                         page.screenshot(path=path)
                         reduced(path)
                         if page.errors or page.outside:
