@@ -148,15 +148,17 @@ ACTIONS: dict[Callable[[Page, Generator], None], float] = {
 }  # fmt: skip
 
 
-def use(page: Page, server: Served, *, run: str, minutes: float, seed: int, every: float) -> list[dict[str, object]]:
-    """Walk for so long, a run being open at first; what was measured every so many seconds."""
+def use(
+    page: Page, server: Served, *, run: str, minutes: float, seed: int, every: float, most: float = np.inf
+) -> list[dict[str, object]]:
+    """Walk for so long, or so many actions, a run being open at first; what was measured every so many seconds."""
     rng, done, out = np.random.default_rng(seed), Counter[str](), []
     page.on("dialog", lambda d: d.accept("a name") if d.type == "prompt" else d.dismiss())
     page.on("download", lambda d: d.delete())
     page.goto(server.at(page="conformations", runs=[run]))
     page.wait_for_selector("canvas.map")
     start, told, told_errors = time.monotonic(), 0.0, 0
-    while (now := time.monotonic() - start) < 60 * minutes:
+    while (now := time.monotonic() - start) < 60 * minutes and done.total() < most:
         act = rng.choice(np.array(list(ACTIONS), dtype=object), p=list(ACTIONS.values()))
         try:
             act(page, rng)
