@@ -74,14 +74,13 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
-  const structures = async (rows, note) => {
-    const start = performance.now();
+  const structures = async (rows, note, of = null) => {
     const answer = await source.ask("frames", { name: ensemble, rows });
-    setShown({ x: answer.x, rows: Array.from(answer.rows), note, asked: performance.now() - start });
+    setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
   };
   // Asked before the next frame is drawn, not after it.
   useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
-  useLayoutEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
+  useLayoutEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`, selected).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
   useEffect(() => { if (run) change({ polygons: { ...kept(run), ...state.polygons } }); }, [run]);
   const regions = (polygons, name) => { keep(run, polygons); change({ polygons, selected: name }); };
   const select = (points) => {
@@ -156,7 +155,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
-    ${selected?.length ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${selected} region=${state.selected} />` : null}
+    ${selected?.length && shown?.of ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${shown.of} region=${state.selected} />` : null}
   </div>`;
 }
 
