@@ -41,6 +41,6 @@ export function App({ source, hash, model, start, compact }) {
       <button class="quiet" title="light or dark" aria-label="light or dark" onClick=${() => change({ theme: state.theme === "dark" ? "light" : "dark" })}>◐</button>
     </nav>
     ${items.error ? html`<p class="error" role="alert">No answer: ${items.error}. ${items.value ? "What you see is the last that came." : ""}</p>` : null}
-    ${items.value || page === "overview" ? html`<${Page} key=${page} ...${{ source, state, change, known, run, ensemble, about: known.runs.find((r) => r.name === run) }} />` : html`<p class="empty">Loading …</p>`}
+    ${items.value || page === "overview" ? html`<${Page} key=${`${page} ${run}`} ...${{ source, state, change, known, run, ensemble, about: known.runs.find((r) => r.name === run) }} />` : html`<p class="empty">Loading …</p>`}
   </div>`;
 }

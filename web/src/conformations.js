@@ -1,6 +1,6 @@
 // Map and structures together: pick a place, see the molecule; select a region, see what is common to it.
 import { html } from "htm/preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
@@ -45,14 +45,14 @@ export function columnOptions(about) {
 
 export function Conformations({ source, state, change, known, ensemble }) {
   const listed = known.ensembles.find((e) => e.name === ensemble);
-  const { value: about, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
-  const [x, y] = axesOf(about, state);
+  const { value: found, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
+  const about = found?.name === ensemble ? found : null, [x, y] = axesOf(about, state); // not of the one that was open before
   const has = (n) => about?.columns.some((c) => c.name === n), third = has(state.colour) ? state.colour : "";
   const stepped = has("step"), run = ensemble.slice(0, Math.max(0, ensemble.lastIndexOf("/")));
   const coloured = state.paint.startsWith("column ") ? state.paint.slice(7) : "";
   const [columns, broken] = useColumns(source, ensemble, about, [x, y, third, coloured, has("log_w") && "log_w", stepped && "step", has("u") && "u"]);
   const [tool, use] = useState("pick");
-  const [hover, setHover] = useState(null);
+  const [hover, setHover] = useState(null), [limits, setLimits] = useState(null);
   const [shown, setShown] = useState(null);
   const [path, setPath] = useState(null);
   const map = useRef(null), molecule = useRef(null);
@@ -74,20 +74,20 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
-  const structures = async (rows, note) => {
-    const start = performance.now();
+  const structures = async (rows, note, of = null) => {
     const answer = await source.ask("frames", { name: ensemble, rows });
-    setShown({ x: answer.x, rows: Array.from(answer.rows), note, asked: performance.now() - start });
+    setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
   };
-  useEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
-  useEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
+  // Asked before the next frame is drawn, not after it.
+  useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
+  useLayoutEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`, selected).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
   useEffect(() => { if (run) change({ polygons: { ...kept(run), ...state.polygons } }); }, [run]);
   const regions = (polygons, name) => { keep(run, polygons); change({ polygons, selected: name }); };
   const select = (points) => {
     const taken = Object.keys(state.polygons).map((n) => Number(/^region (\d+)$/.exec(n)?.[1] ?? 0)), name = `region ${Math.max(0, ...taken) + 1}`;
     regions({ ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, name);
   };
-  const pick = (row, at) => { setPath(null); setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
+  const pick = (row, at) => { setPath(null); if (row < 0) setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
   const drawn = async (at) => {
     if (!(LATENT.test(x) && LATENT.test(y))) { setShown({ note: "No frame is there. Where both axes are latent (z1, z2), the network draws one." }); return; }
     setShown({ at, note: "The network draws …" });
@@ -137,8 +137,8 @@ export function Conformations({ source, state, change, known, ensemble }) {
     <div class="two">
       <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
         <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
-          update=${(m) => { m.along = along; m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
-        <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>
+          update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
+        <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
         ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>
           <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}
@@ -148,15 +148,22 @@ export function Conformations({ source, state, change, known, ensemble }) {
         actions=${html`<${Choice} label="colour" value=${state.paint} onChange=${(v) => change({ paint: v })} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" },
           ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.label })) }] : []),
           ...(perFrame.length ? [{ group: "per frame", options: perFrame.map((c) => ({ value: `column ${c.name}`, label: c.label })) }] : [])]} />`}>
-        <${Drawn} className="molecule" deps=${[about, image ?? shown?.x, state.paint, columns[coloured]]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
+        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, state.paint, paint.values?.join()]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
         <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span>${paint.high === undefined ? null : html`<${Ramp} ...${paint} />`}<span class="grow"></span>
           ${path ? html`<button onClick=${() => setPath({ ...path, playing: !path.playing })}>${path.playing ? "Pause" : "Play"}</button><button class="quiet" onClick=${() => setPath(null)}>close</button>` : null}
           ${source.live ? ["pdb", "xtc", "sdf"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
-    ${selected?.length ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${selected} region=${state.selected} />` : null}
+    ${selected?.length && shown?.of ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${shown.of} region=${state.selected} />` : null}
   </div>`;
+}
+
+/** What the colours of the map mean; `third` is the column that they show. */
+function scaleOf(mode, limits, third) {
+  if (!mode || mode === "cluster" || !limits) return null;
+  const [scale, low, high, label] = mode === "free energy" ? ["free_energy", 0, limits[1], "kT"] : mode === "density" ? ["density", "few", "many", "frames"] : ["time", place(limits[0], third), place(limits[1], third), third?.label];
+  return html`<${Ramp} scale=${scale} low=${low} high=${high} label=${label} />`;
 }
 
 const place = (v, c) => (c?.period ? `${((v * 180) / Math.PI).toFixed(1)}°` : `${short(v)} ${c?.unit ?? ""}`);
@@ -225,9 +232,9 @@ function Linked({ source, name, about, selected, region }) {
 }
 
 function Small({ c, low, high, a, b, d, floor }) {
-  const w = 170, h = 84, top = Math.max(...a, ...b), x = (i) => 6 + (i / a.length) * (w - 12), y = (v) => h - 16 - (v / top) * (h - 34);
+  const w = 170, h = 92, top = Math.max(...a, ...b), x = (i) => 6 + (i / a.length) * (w - 12), y = (v) => h - 16 - (v / top) * (h - 42);
   const steps = (p) => Array.from(p, (v, i) => `L${x(i)} ${y(v)}L${x(i + 1)} ${y(v)}`).join("");
   return html`<svg viewBox="0 0 ${w} ${h}" role="img" aria-label=${`${c.label}: JSD ${d.toFixed(3)} bits`}><path d=${`M6 ${h - 16}${steps(b)}L${w - 6} ${h - 16}Z`} fill="var(--fill)" /><path d=${`M6 ${h - 16}${steps(a)}L${w - 6} ${h - 16}`} fill="none" stroke="var(--accent)" stroke-width="1.4" />
     <text x="6" y="11" font-size="9.5" fill="var(--ink)">${c.label.length > 24 ? `${c.label.slice(0, 23)}…` : c.label}</text><text x=${w - 6} y="20" text-anchor="end" font-size="8.5" fill="var(--muted)">${d.toFixed(3)} (${floor.toFixed(3)})</text>
-    ${axisTicks(low, high, c, 3).map(([v, t]) => html`<text x=${6 + ((v - low) / (high - low)) * (w - 12)} y=${h - 5} text-anchor="middle" font-size="8" fill="var(--muted)">${t}</text>`)}</svg>`;
+    ${axisTicks(low, high, c, 3).map(([v, t]) => html`<text x=${6 + ((v - low) / (high - low)) * (w - 12)} y=${h - 5} text-anchor=${v < low + 0.1 * (high - low) ? "start" : v > high - 0.1 * (high - low) ? "end" : "middle"} font-size="8" fill="var(--muted)">${t}</text>`)}</svg>`;
 }

@@ -26,11 +26,13 @@ export function merged(curves) {
   return [steps, ...columns];
 }
 
+const HEIGHT = 200;
+
 export class Curves {
   constructor(element, onRange) {
     this.element = element;
     this.onRange = onRange;
-    this.observer = new ResizeObserver(() => this.plot?.setSize({ width: element.clientWidth, height: 190 }));
+    this.observer = new ResizeObserver(() => this.plot?.setSize({ width: element.clientWidth, height: HEIGHT }));
     this.observer.observe(element);
   }
 
@@ -40,10 +42,12 @@ export class Curves {
     const positive = (v) => (options.log ? (v > 0 ? v : null) : v);
     const data = merged(curves.map((c) => ({ x: c.x, y: Array.from(smoothed(c.y, options.smooth ?? 0), positive) })));
     if (options.logX) { while (data[0].length && data[0][0] <= 0) data.forEach((column) => column.shift()); }
-    if (this.plot && this.shape === shape) { this.plot.setData(data, !this.zoomed); return; }
+    const idle = (u) => { if (!(u.cursor.left >= 0)) u.setLegend({ idx: data[0].length - 1 }); };
+    if (this.plot && this.shape === shape) { this.plot.setData(data, !this.zoomed); idle(this.plot); return; }
     this.plot?.destroy();
     this.shape = shape;
-    const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 0.5 }, ticks: { stroke: css("--line") }, font: "11px system-ui" };
+    const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 0.5 }, ticks: { stroke: css("--line"), size: 4 }, font: "11px system-ui" };
+    const told = (s) => (s === null || (options.log && !/^[125](\.0*)?e/.test(s.toExponential(3))) ? "" : short(s));
     const safeRange = (u, low, high) => {
       if (low === null || high === null) return options.log ? [0.1, 1] : [0, 1];
       if (options.log) return [low / 1.3, high * 1.3];
@@ -51,11 +55,11 @@ export class Curves {
       return [low - pad, high + pad];
     };
     this.plot = new uPlot({
-      width: this.element.clientWidth || 400, height: 190, cursor: { drag: { x: true, y: false }, focus: { prox: 16 } },
+      width: this.element.clientWidth || 400, height: HEIGHT, padding: [10, 14, 0, 0], cursor: { drag: { x: true, y: false }, focus: { prox: 16 } },
       scales: { x: { time: false, distr: options.logX ? 3 : 1 }, y: { distr: options.log ? 3 : 1, range: safeRange } },
-      series: [{ label: "step" }, ...curves.map((c, i) => ({ label: c.label, stroke: c.colour ?? series(i), width: 1.6, spanGaps: true, points: { show: data[0].length < 40 }, value: (_, v) => short(v) }))],
-      axes: [{ ...axis, values: (_, v) => v.map((s) => (s === null ? "" : s >= 1000 ? `${short(s / 1000)}k` : short(s))) }, { ...axis, size: 58, values: (_, v) => v.map((s) => (s === null ? "" : short(s))) }],
-      hooks: { setSelect: [(u) => { this.zoomed = u.select.width > 2; if (this.zoomed) this.onRange?.(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")); }] },
+      series: [{ label: "step" }, ...curves.map((c, i) => ({ label: c.label, stroke: i || curves.length > 1 ? c.colour ?? series(i) : css("--point"), width: 1.6, spanGaps: true, points: { show: data[0].length < 40 }, value: (_, v) => short(v) }))],
+      axes: [{ ...axis, size: 28, values: (_, v) => v.map((s) => (s === null ? "" : s >= 1000 ? `${short(s / 1000)}k` : short(s))) }, { ...axis, size: 54, values: (_, v) => v.map(told) }],
+      hooks: { ready: [idle], setCursor: [idle], setSelect: [(u) => { this.zoomed = u.select.width > 2; if (this.zoomed) this.onRange?.(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")); }] },
     }, data, this.element);
     this.element.querySelector(".u-over").addEventListener("dblclick", () => { this.zoomed = false; this.onRange?.(null, null); });
   }

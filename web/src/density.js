@@ -3,6 +3,12 @@
 /** A value brought into [start, start + period); unchanged without a period. */
 export const into = (v, start, period) => (period ? v - period * Math.floor((v - start) / period) : v);
 
+/** A value brought into [0, period): a loop over millions of them spends half its time in a plain floor. */
+function turn(v, period) {
+  const a = v < 0 ? v + period : v;
+  return a >= 0 && a < period ? a : a - period * Math.floor(a / period);
+}
+
 /**
  * Sums over the cells of a grid: of 1 (or weights), and of weight times value if there are values.
  * view: {x0, x1, y0, y1, px, py}; px and py are periods or null. Cells are [row from the bottom][column].
@@ -16,11 +22,11 @@ export function bin(x, y, view, columns, rows, { weights = null, values = null, 
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
     let a = x[i] - x0, b = y[i] - y0;
-    if (px) a -= px * Math.floor(a / px);
-    if (py) b -= py * Math.floor(b / py);
-    const c = Math.floor(a * sx), r = Math.floor(b * sy);
-    if (c >= 0 && c < columns && r >= 0 && r < rows) {
-      const w = weights ? weights[i] : 1;
+    if (px) a = turn(a, px);
+    if (py) b = turn(b, py);
+    a *= sx; b *= sy;
+    if (a >= 0 && a < columns && b >= 0 && b < rows) {
+      const c = a | 0, r = b | 0, w = weights ? weights[i] : 1;
       sum[r * columns + c] += w;
       if (values) total[r * columns + c] += w * values[i];
     }
@@ -32,7 +38,9 @@ export function bin(x, y, view, columns, rows, { weights = null, values = null, 
 export function weightsOf(logW) {
   let top = -Infinity;
   for (const v of logW) if (v > top && v < Infinity) top = v;
-  return Float32Array.from(logW, (v) => (Number.isFinite(v) ? Math.exp(v - top) : 0));
+  const out = new Float32Array(logW.length);
+  for (let i = 0; i < out.length; i += 1) if (Number.isFinite(logW[i])) out[i] = Math.exp(logW[i] - top);
+  return out;
 }
 
 /** A grid smoothed by three box filters of the given reach (cells), wrapped where periodic. */
@@ -109,14 +117,18 @@ export function contrast(a, b, view, columns, rows, wrap, density = false) {
 
 /** Index of the frame nearest to a place, or -1 if none is within (rx, ry). */
 export function nearest(x, y, at, view, rx, ry, only = null) {
+  const { px, py } = view, n = only ? only.length : x.length;
+  const [left, low] = [into(at[0] - rx, -px / 2, px), into(at[1] - ry, -py / 2, py)];
   let best = -1, least = 1;
-  const n = only ? only.length : x.length;
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
-    let a = x[i] - at[0], b = y[i] - at[1];
-    if (view.px) a -= view.px * Math.round(a / view.px);
-    if (view.py) b -= view.py * Math.round(b / view.py);
-    const d = (a / rx) ** 2 + (b / ry) ** 2;
+    // From the left and lower edge of what is in reach: most frames fail the first test.
+    let a = x[i] - left;
+    if (px) a = turn(a, px);
+    if (!(a <= 2 * rx)) continue;
+    let b = y[i] - low;
+    if (py) b = turn(b, py);
+    const d = (a / rx - 1) ** 2 + (b / ry - 1) ** 2;
     if (d < least) { least = d; best = i; }
   }
   return best;
@@ -134,10 +146,12 @@ export function inside(x, y, polygon, { px = null, py = null } = {}, only = null
   const n = only ? only.length : x.length;
   for (let k = 0; k < n; k += 1) {
     const i = only ? only[k] : k;
-    let a = x[i], b = y[i];
-    if (px) a -= px * Math.floor((a - left) / px);
-    if (py) b -= py * Math.floor((b - low) / py);
-    if (!(a >= left && a <= right && b >= low && b <= high)) continue;
+    let a = x[i];
+    if (px) a = left + turn(a - left, px);
+    if (!(a >= left && a <= right)) continue;
+    let b = y[i];
+    if (py) b = low + turn(b - low, py);
+    if (!(b >= low && b <= high)) continue;
     let odd = false;
     for (let p = 0, q = m - 1; p < m; q = p, p += 1) {
       if (ys[p] > b !== ys[q] > b && a < ((xs[q] - xs[p]) * (b - ys[p])) / (ys[q] - ys[p]) + xs[p]) odd = !odd;

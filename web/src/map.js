@@ -8,6 +8,8 @@ const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
 const FEW = 4000; // so many frames in view, or less, are drawn as points
 const COARSE = 90; // cells along each axis of a free-energy map
 const HIGHEST = 12; // kT above the minimum that are drawn
+const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only", "grid", "ink"]; // what the picture of the frames depends on; the rest lies over it
+const SAMPLED = 20_000; // values of which the limits of a colour scale are taken
 
 export class EnsembleMap {
   constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
@@ -30,10 +32,10 @@ export class EnsembleMap {
   /** data: {x, y, xc, yc, weights, values, mode, only, polygons, marks, path, grid}; xc, yc are columns, grid(view, columns, rows, wrap) gives cells of its own. */
   show(data, view = null) {
     const fresh = !this.data || this.data.xc.name !== data.xc.name || this.data.yc.name !== data.yc.name || this.data.about !== data.about;
+    data.ink = css("--ink"); // light or dark
+    if (!this.data || PAINTED.some((k) => this.data[k] !== data[k])) this.image = this.groups = null;
     this.data = data;
-    this.image = null;
-    if (view) this.view = view;
-    else if (fresh || !this.view) this.view = this.whole();
+    if (view || fresh || !this.view) { this.view = view ?? this.whole(); this.image = null; }
     this.redraw();
   }
 
@@ -72,9 +74,7 @@ export class EnsembleMap {
   }
 
   toPixel([a, b]) {
-    const v = this.view, p = this.plot;
-    const x = v.px ? into(a, v.x0, v.px) : a, y = v.py ? into(b, v.y0, v.py) : b;
-    return [p.left + ((x - v.x0) / (v.x1 - v.x0)) * p.width, p.top + (1 - (y - v.y0) / (v.y1 - v.y0)) * p.height];
+    return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]);
   }
 
   toPlace([px, py]) {
@@ -87,7 +87,11 @@ export class EnsembleMap {
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
     if (!this.data) return;
-    this.image ??= this.paint();
+    if (!this.image) {
+      const start = performance.now();
+      this.image = this.paint();
+      this.canvas.dataset.painted = (performance.now() - start).toFixed(1); // ms, for whoever measures
+    }
     context.save();
     context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
     if (this.image.canvas) { context.imageSmoothingEnabled = this.image.fine; context.drawImage(this.image.canvas, p.left, p.top, p.width, p.height); }
@@ -114,18 +118,16 @@ export class EnsembleMap {
     if (flow) grid = smooth(grid, 1, ...wrap);
     const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
     const limits = flow ? [0, HIGHEST] : spread(values, !grid.total);
+    this.onPaint?.(limits);
     const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density");
     return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null };
   }
 
   clusters(columns, rows) {
     const d = this.data, most = new Float32Array(columns * rows), of = new Int16Array(columns * rows).fill(-1);
-    const labels = [...new Set(d.values)].sort((a, b) => a - b).slice(0, 40);
-    const members = new Map(labels.map((l) => [l, []]));
-    const all = d.only ?? d.x.map((_, i) => i);
-    for (const i of all) members.get(d.values[i])?.push(i);
-    for (const label of labels) {
-      const { sum } = bin(d.x, d.y, this.view, columns, rows, { only: members.get(label) });
+    this.groups ??= grouped(d.values, d.only);
+    for (const [label, only] of this.groups) {
+      const { sum } = bin(d.x, d.y, this.view, columns, rows, { only });
       for (let i = 0; i < sum.length; i += 1) if (sum[i] > most[i]) { most[i] = sum[i]; of[i] = label; }
     }
     const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
@@ -155,6 +157,7 @@ export class EnsembleMap {
     const { x, y, mode, values } = this.data;
     const limits = mode === "column" ? spread(rows.map((i) => values[i]), false) : null;
     const t = table("time");
+    if (limits) this.onPaint?.(limits);
     context.fillStyle = css("--point");
     for (const i of rows) {
       if (limits) {
@@ -274,8 +277,9 @@ export class EnsembleMap {
     });
     c.addEventListener("dblclick", () => this.finish());
     c.addEventListener("pointerleave", () => this.onHover?.(null, -1));
-    c.addEventListener("wheel", (e) => { e.preventDefault(); this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
+    c.addEventListener("wheel", (e) => { e.preventDefault(); if (this.data) this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
     c.addEventListener("keydown", (e) => {
+      if (!this.data) return;
       const v = this.view, dx = 0.1 * (v.x1 - v.x0), dy = 0.1 * (v.y1 - v.y0);
       const act = { ArrowLeft: () => this.move(-dx, 0), ArrowRight: () => this.move(dx, 0), ArrowUp: () => this.move(0, dy),
         ArrowDown: () => this.move(0, -dy), "+": () => this.zoom(0.8), "=": () => this.zoom(0.8), "-": () => this.zoom(1.25), 0: () => this.reset(),
@@ -326,7 +330,7 @@ export class EnsembleMap {
     this.image = null; this.onView?.(this.view); this.redraw();
   }
 
-  reset() { this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
+  reset() { if (!this.data) return; this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
   use(tool) { this.tool = tool; this.drawn = []; this.canvas.style.cursor = tool === "pick" ? "default" : "crosshair"; this.redraw(); }
   png() { return this.canvas.toDataURL("image/png"); }
   remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.canvas.remove(); }
@@ -334,11 +338,29 @@ export class EnsembleMap {
 
 const title = (c) => (c.period ? `${c.label} / °` : c.unit ? `${c.label} / ${c.unit}` : c.label);
 
-function spread(values, fromLowest) {
-  const finite = Array.from(values).filter(Number.isFinite).sort((a, b) => a - b);
-  if (!finite.length) return [0, 1];
-  const low = finite[Math.floor((fromLowest ? 0 : 0.01) * (finite.length - 1))], high = finite[Math.floor((fromLowest ? 1 : 0.99) * (finite.length - 1))];
-  return [low - (fromLowest ? 0.15 * (high - low) : 0), high > low ? high : low + 1];
+/** Frames by label: [[label, rows]], of the 40 lowest labels. */
+function grouped(values, only) {
+  const found = new Map(), n = only ? only.length : values.length;
+  for (let k = 0; k < n; k += 1) {
+    const i = only ? only[k] : k, rows = found.get(values[i]);
+    if (rows) rows.push(i); else found.set(values[i], [i]);
+  }
+  return [...found].sort((a, b) => a[0] - b[0]).slice(0, 40);
+}
+
+/** Limits of a colour scale: all values and some room below, or what lies between the first and last hundredth. */
+function spread(values, all) {
+  const step = all ? 1 : Math.max(1, Math.floor(values.length / SAMPLED)), finite = new Float64Array(Math.ceil(values.length / step));
+  let n = 0, low = Infinity, high = -Infinity;
+  for (let i = 0; i < values.length; i += step) {
+    const v = values[i];
+    if (Number.isFinite(v)) { finite[n] = v; n += 1; if (v < low) low = v; if (v > high) high = v; }
+  }
+  if (!n) return [0, 1];
+  if (all) return [low - 0.15 * (high - low), high > low ? high : low + 1];
+  const sorted = finite.subarray(0, n).sort();
+  [low, high] = [sorted[Math.floor(0.01 * (n - 1))], sorted[Math.floor(0.99 * (n - 1))]];
+  return [low, high > low ? high : low + 1];
 }
 
 function paintGrid(values, columns, rows, [low, high], scale) {
@@ -350,7 +372,8 @@ function paintGrid(values, columns, rows, [low, high], scale) {
       if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) continue;
       const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low)))), at = 4 * ((rows - 1 - r) * columns + c);
       if (value === Infinity) { image.data.set(quiet, at); continue; }
-      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2]; image.data[at + 3] = 255;
+      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2];
+      image.data[at + 3] = scale === "free_energy" ? Math.min(255, 1020 * (1 - value / high)) : 255; // fades out at its upper end
     }
   }
   context.putImageData(image, 0, 0);

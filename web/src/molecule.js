@@ -11,14 +11,17 @@ function software() {
   gl?.getExtension("WEBGL_lose_context")?.loseContext();
   return /swiftshader|llvmpipe|software/i.test(name);
 }
-let slow = null;
+let slow = null, spare = [];
 
 export class MoleculeView {
   constructor(element) {
     slow ??= software();
     this.element = element;
+    // Used again: a viewer of 3Dmol that is dropped stays in memory, listeners, buffers and all.
+    this.box = spare.pop() ?? Object.assign(document.createElement("div"), { className: "viewer" });
+    element.append(this.box);
     // Antialiasing is supersampling there: ten times slower without a GPU.
-    this.viewer = $3Dmol.createViewer(element, { antialias: !slow, backgroundAlpha: 0, disableFog: true });
+    this.viewer = this.box.viewer ??= $3Dmol.createViewer(this.box, { antialias: !slow, backgroundAlpha: 0, disableFog: true });
     this.viewer.setBackgroundColor(0xffffff, 0);
     this.observer = new ResizeObserver(() => this.viewer.resize());
     this.observer.observe(element);
@@ -51,7 +54,7 @@ export class MoleculeView {
     this.viewer.setStyle({}, about.flat ? { sphere: { radius: 0.5, colorfunc } } : n === 1 ? one : several);
     if (same) { this.model.removegl(this.viewer.modelGroup); this.model.molObj = null; }
     const turned = this.everShown === about.name && keepCamera;
-    if (!turned) this.viewer.zoomTo();
+    if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(1.2); }
     this.shown = `${n} ${atoms} ${about.name}`;
     this.everShown = about.name;
     this.viewer.render();
@@ -59,7 +62,7 @@ export class MoleculeView {
 
   clear() { this.viewer.removeAllModels(); this.model = null; this.shown = ""; this.viewer.render(); }
   png() { return this.viewer.pngURI(); }
-  remove() { this.observer.disconnect(); this.viewer.removeAllModels(); this.viewer.clear(); this.element.replaceChildren(); }
+  remove() { this.observer.disconnect(); this.viewer.clear(); this.box.remove(); spare.push(this.box); }
 }
 
 function colourOf({ by, values }, element, frame, atom) {

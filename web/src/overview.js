@@ -5,7 +5,7 @@ import { count, duration, short } from "./ticks.js";
 
 const HELP = ["Every run and ensemble under the folders that were named, newest state first. A run counts as crashed when it says that it is running and its process is gone.",
   "Healthy: loss and validation fall together, ESS rises, k-hat stays below 0.7.", "Otherwise: open the run and look at the page Training for jumps, Network for what the layers cannot express, Statistics for what the draws miss."];
-const FIRST = [["loss", "loss"], ["validation_nll", "validation"], ["ess", "ESS"], ["pareto_k", "k-hat"], ["distance", "distance / floor"], ["step_seconds", "s per step"]];
+const FIRST = [["loss", "loss"], ["validation_nll", "validation"], ["ess", "ESS"], ["validation_ess", "ESS"], ["pareto_k", "k-hat"], ["distance", "distance / floor"], ["step_seconds", "s per step"]];
 
 export function Overview({ known, change, state }) {
   const order = { running: 0, paused: 1, crashed: 2, failed: 3 };
@@ -15,11 +15,12 @@ export function Overview({ known, change, state }) {
   const shown = FIRST.filter(([key]) => runs.some((r) => r.values && key in r.values));
   return html`<div class="page">
     <${Panel} title="Runs" help=${HELP} wide>
-      ${runs.length ? html`<div class="scroll"><table class="runs"><thead><tr><th>run</th><th>state</th><th>progress</th><th>step</th>${shown.map(([, l]) => html`<th class="number">${l}</th>`)}<th>what happened</th></tr></thead><tbody>
+      ${runs.length ? html`<div class="scroll"><table class="runs"><thead><tr><th>run</th><th>state</th><th>progress</th><th class="number">step</th>${shown.map(([, l]) => html`<th class="number">${l}</th>`)}<th>loss, lately</th><th>what happened</th></tr></thead><tbody>
         ${runs.map((r) => html`<tr key=${r.name}><td><button class="link" onClick=${() => open(r, "training")}>${r.name}</button><small>${r.molecule}</small></td><td><${Badge} state=${r.state} /></td>
           <td>${r.progress === null || r.progress === undefined ? r.stage || "" : html`<progress max="1" value=${r.progress} aria-label="progress"></progress><small>${Math.round(100 * r.progress)} %${r.left ? `, ${duration(r.left)} left` : ""}</small>`}</td>
           <td class="number">${count(r.step ?? 0)}</td>
-          ${shown.map(([key]) => html`<td class="number">${key === "ess" && r.values?.ess !== undefined ? `${(100 * r.values.ess).toFixed(1)} %` : short(r.values?.[key])}</td>`)}
+          ${shown.map(([key]) => html`<td class="number">${key.endsWith("ess") && r.values?.[key] !== undefined ? `${(100 * r.values[key]).toFixed(1)} %` : short(r.values?.[key])}</td>`)}
+          <td>${r.curve?.length > 1 ? html`<${Spark} values=${r.curve} />` : null}</td>
           <td class="told">${r.error ? html`<span class="error">${r.error}</span>` : (r.events ?? []).map((e) => html`<div class=${e.kind}><b>${e.kind.replace("_", " ")}</b> ${e.message}</div>`)}</td></tr>`)}
       </tbody></table></div>` : html`<p class="empty">No run yet. Start one with <code>molifold train alanine-dipeptide</code>: it appears here by itself.</p>`}
     <//>
@@ -29,4 +30,10 @@ export function Overview({ known, change, state }) {
           <td>${e.molecule ?? ""}${e.error ? html`<span class="error">${e.error}</span>` : ""}</td><td class="number">${e.frames === undefined ? "" : count(e.frames)}</td><td class="number">${e.atoms ?? ""}</td></tr>`)}
       </tbody></table></div>` : html`<p class="empty">No ensemble yet.</p>`}
     <//></div>`;
+}
+
+/** The way of a few numbers, without axes. */
+function Spark({ values }) {
+  const low = Math.min(...values), high = Math.max(...values), at = (v, i) => `${(100 * i) / (values.length - 1)} ${20 - (18 * (v - low)) / (high - low || 1)}`;
+  return html`<svg class="spark" viewBox="-1 0 102 22" role="img" aria-label="loss, lately"><path d=${`M${values.map(at).join("L")}`} fill="none" stroke="var(--point)" stroke-width="1.5" /></svg>`;
 }

@@ -1,6 +1,6 @@
 // Small parts that pages share.
 import { html } from "htm/preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { shade } from "./colours.js";
 import { Curves } from "./curves.js";
 import { svg } from "./picture.js";
@@ -26,8 +26,9 @@ export function Choice({ label, value, options, onChange, title }) {
 /** Something drawn by a class with show(...) and remove(). */
 export function Drawn({ make, update, className, deps, label }) {
   const place = useRef(null), drawing = useRef(null);
-  useEffect(() => { drawing.current = make(place.current); return () => drawing.current?.remove?.(); }, []);
-  useEffect(() => { if (drawing.current) update(drawing.current); }, deps);
+  // Before the next frame, not after it: what was clicked is seen a frame earlier.
+  useLayoutEffect(() => { drawing.current = make(place.current); return () => drawing.current?.remove?.(); }, []);
+  useLayoutEffect(() => { if (drawing.current) update(drawing.current); }, deps);
   return html`<div class=${className} ref=${place} aria-label=${label}></div>`;
 }
 

@@ -11,13 +11,17 @@ const CPK = { H: "#ddd", N: "#3a6fd8", O: "#d6402b", S: "#d9b310", P: "#e58a2c" 
 const colour = (name) => PALETTE[name] ?? "var(--ink)";
 const safe = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 const f = (v) => (Math.round(v * 100) / 100).toString();
-const cuts = (total, parts) => { const sum = parts.reduce((a, b) => a + b, 0); let at = 0; return [0, ...parts.map((p) => (at += (total * p) / sum))]; };
+const sum = (parts) => parts.reduce((a, b) => a + b, 0);
+/** Where parts begin and end along `total`; `own` is what each takes beside its share. */
+const cuts = (total, parts, own = parts.map(() => 0)) => { let at = 0; return [0, ...parts.map((p, i) => (at += own[i] + ((total - sum(own)) * p) / sum(parts)))]; };
 
 /** SVG text of a picture as `Picture.encode` gives it, unpacked. */
 export function svg(picture) {
   const width = picture.size[0] * INCH, height = picture.size[1] * INCH;
   const legend = picture.legend ? legendAbove(picture.panels[0]?.marks ?? [], width) : "", top = picture.legend ? 22 : 0;
-  const xs = cuts(width, picture.widths), ys = cuts(height - top, picture.heights);
+  // Axes of one width, whatever stands beside them.
+  const own = picture.widths.map((_, c) => Math.max(0, ...picture.panels.filter((p) => p.cell[1] === c && p.cell[3] === 1).map((p) => besides(p).left + besides(p).right)));
+  const xs = cuts(width, picture.widths, sum(own) < 0.6 * width ? own : undefined), ys = cuts(height - top, picture.heights);
   const panels = picture.panels.map((panel, i) => {
     const [row, column, rows, columns] = panel.cell;
     return drawPanel(panel, { x: xs[column], y: top + ys[row], width: xs[column + columns] - xs[column], height: ys[row + rows] - ys[row] }, `${picture.name}-${i}`.replace(/\W/g, "-"));
@@ -39,21 +43,25 @@ function legendAbove(marks, width) {
 }
 
 function drawPanel(panel, cell, id) {
-  const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark));
-  const ticksY = !bare && (panel.y.ticks === null || panel.y.ticks.length > 0), ticksX = !bare && (panel.x.ticks === null || panel.x.ticks.length > 0);
-  const longest = panel.y.ticks ? Math.max(0, ...panel.y.ticks.map((t) => String(t[1]).length)) : 5;
-  const left = (ticksY ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
+  const { bare, bar, left, right } = besides(panel), ticksX = !bare && (panel.x.ticks === null || panel.x.ticks.length > 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
   const bottom = (ticksX ? 7 + 11 * lines : 6) + (panel.x.label ? 16 : 0);
-  const bar = panel.marks.find((m) => m.bar);
   const box = { x: cell.x + left, y: cell.y + (panel.title || panel.caption ? GAP.top : 10), id, coloured: panel.marks.some((m) => m.colormap && m.values) };
-  box.width = cell.width - left - GAP.right - (bar ? 58 : 0);
+  box.width = cell.width - left - right;
   box.height = cell.y + cell.height - box.y - bottom;
   if (panel.equal) { const side = Math.min(box.width, box.height); box.x += (box.width - side) / 2; box.width = box.height = side; }
   const x = scale(panel.x, reach(panel.marks, "x", panel.x), box.x, box.x + box.width), y = scale(panel.y, reach(panel.marks, "y", panel.y), box.y + box.height, box.y);
   const marks = panel.marks.map((m) => (MARKS[m.mark] ? MARKS[m.mark](m, x, y, box) : "")).join("");
   const frame = bare ? "" : axes(panel, x, y, box);
-  const head = `<text x="${f(box.x)}" y="${f(cell.y + 15)}" fill="var(--ink)" font-weight="600">${safe(panel.title)}</text><text x="${f(box.x + box.width)}" y="${f(cell.y + 15)}" text-anchor="end" fill="var(--muted)" font-size="10">${safe(panel.caption)}</text>`;
+  const apart = 6.8 * (panel.title ?? "").length + 5.4 * (panel.caption ?? "").length > box.width ? 5 : 0; // title and caption do not fit beside each other
+  const head = `<text x="${f(box.x)}" y="${f(cell.y + 15 - apart)}" fill="var(--ink)" font-weight="600">${safe(panel.title)}</text><text x="${f(box.x + box.width)}" y="${f(cell.y + 15 + apart)}" text-anchor="end" fill="var(--muted)" font-size="${apart ? 9 : 10}">${safe(panel.caption)}</text>`;
   return `<clipPath id="${id}"><rect x="${f(box.x)}" y="${f(box.y - 1)}" width="${f(Math.max(0, box.width))}" height="${f(Math.max(0, box.height) + 2)}"/></clipPath>${head}<g${bare ? "" : ` clip-path="url(#${id})"`}>${marks}</g>${frame}${legend(panel, box)}${bar ? colourBar(bar, box) : ""}`;
+}
+
+/** What stands left and right of a panel's axes. */
+function besides(panel) {
+  const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark)), ticks = panel.y.ticks, bar = panel.marks.find((m) => m.bar);
+  const longest = ticks ? Math.max(0, ...ticks.map((t) => String(t[1]).length)) : 5;
+  return { bare, bar, left: (!bare && (ticks === null || ticks.length > 0) ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), right: GAP.right + (bar ? 58 : 0) };
 }
 
 function reach(marks, along, axis) {
@@ -99,12 +107,16 @@ function ticksOf(s, n) {
 
 function axes(panel, x, y, box) {
   const out = [], low = box.y + box.height;
+  let free = -Infinity; // labels that would overlap are left out
   if (panel.box) out.push(`<rect x="${f(box.x)}" y="${f(box.y)}" width="${f(box.width)}" height="${f(box.height)}" fill="none" stroke="var(--line)"/>`);
   if (panel.x.line) out.push(`<path d="M${f(box.x)} ${f(low)}H${f(box.x + box.width)}" stroke="var(--line)"/>`);
   if (panel.y.line) out.push(`<path d="M${f(box.x)} ${f(box.y)}V${f(low)}" stroke="var(--line)"/>`);
   for (const [v, text] of ticksOf(x, box.width / 60)) {
-    const a = x(v);
-    if (a >= box.x - 1 && a <= box.x + box.width + 1) out.push(`<path d="M${f(a)} ${f(low)}v4" stroke="var(--line)"/>${String(text).split("\n").map((t, i) => `<text x="${f(a)}" y="${f(low + 15 + 11 * i)}" text-anchor="middle" fill="var(--muted)" font-size="10">${safe(t)}</text>`).join("")}`);
+    const a = x(v), half = 2.9 * Math.max(...String(text).split("\n").map((t) => t.length));
+    if (a < box.x - 1 || a > box.x + box.width + 1) continue;
+    const fits = a - half > free;
+    if (fits) free = a + half + 2;
+    out.push(`<path d="M${f(a)} ${f(low)}v4" stroke="var(--line)"/>${(fits ? String(text) : "").split("\n").map((t, i) => `<text x="${f(a)}" y="${f(low + 15 + 11 * i)}" text-anchor="middle" fill="var(--muted)" font-size="10">${safe(t)}</text>`).join("")}`);
   }
   for (const [v, text] of ticksOf(y, box.height / 34)) {
     const b = y(v);

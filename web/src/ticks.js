@@ -32,7 +32,7 @@ export function axisTicks(low, high, column, n) {
 export function short(v, digits = 4) {
   if (v === null || v === undefined || !Number.isFinite(Number(v))) return v === null || v === undefined ? "" : String(v);
   const a = Math.abs(v);
-  if (a !== 0 && (a < 1e-3 || a >= 1e6)) return Number(v).toExponential(Math.min(2, digits - 1)).replace("e+", "e");
+  if (a !== 0 && (a < 1e-3 || a >= 1e6)) return Number(v).toExponential(Math.min(2, digits - 1)).replace("e+", "e").replace(/\.?0+e/, "e");
   return String(Number(Number(v).toPrecision(digits)));
 }
 

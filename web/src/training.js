@@ -34,7 +34,8 @@ export function Training({ source, state, change, known, run, about }) {
       <label class="choice"><span>smooth</span><input type="range" min="0" max="0.98" step="0.02" value=${options.smooth} onInput=${(e) => set({ ...options, smooth: Number(e.target.value) })} /></label>
       <label class="choice"><input type="checkbox" checked=${options.logX} onChange=${(e) => set({ ...options, logX: e.target.checked })} /><span>log steps</span></label>
       ${range?.[0] != null ? html`<button onClick=${() => setRange([null, null])}>all steps</button>` : null}
-      <label class="choice"><span>with</span><select multiple size="1" onChange=${(e) => change({ runs: [run, ...[...e.target.selectedOptions].map((o) => o.value)] })}>${known.runs.filter((r) => r.name !== run).map((r) => html`<option selected=${others.includes(r.name)}>${r.name}</option>`)}</select></label>
+      ${known.runs.length > 1 ? html`<label class="choice"><span>with</span><select multiple size="1"
+        onChange=${(e) => change({ runs: [run, ...[...e.target.selectedOptions].map((o) => o.value)] })}>${known.runs.filter((r) => r.name !== run).map((r) => html`<option selected=${others.includes(r.name)}>${r.name}</option>`)}</select></label>` : null}
     </div>
     ${main.error ? html`<p class="error" role="alert">${main.error}</p>` : null}
     <div class="grid">${groups.map((g) => html`<${CurveGroup} key=${g.title} group=${g} tails=${tails} options=${{ ...options, theme: state.theme }} range=${range} onRange=${(a, b) => setRange([a, b])} />`)}</div>

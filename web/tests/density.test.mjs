@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import { bin, contrast, divergence, freeEnergy, histogram, inside, nearest, smooth, thin, weightsOf } from "../src/density.js";
 import { key, unpack } from "../src/source.js";
+import { SERIES, table } from "../src/colours.js";
 import { axisTicks, duration, round, short } from "../src/ticks.js";
 
 const circle = { x0: -Math.PI, x1: Math.PI, y0: -Math.PI, y1: Math.PI, px: 2 * Math.PI, py: 2 * Math.PI };
@@ -82,4 +84,43 @@ test("frames in runs count for what they are worth", () => {
   const a = { x: run(500), y: run(500) }, b = { x: run(500), y: run(500) };
   const c = contrast(a, b, circle, 10, 10, [true, true]);
   assert.ok(c.values.filter((v) => Number.isFinite(v)).length < 10); // 40 places each: nothing is certain
+});
+
+// Linear light seen by eyes without one kind of cone: Machado, Oliveira and Fernandes 2009, severity 1.
+const EYES = { none: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+  protan: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+  deutan: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+  tritan: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]] };
+const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+/** CIE L*, a*, b* of bytes as one kind of eyes sees them. */
+function lab(bytes, eyes) {
+  const light = bytes.map((b) => linear(b / 255)), seen = eyes.map((row) => Math.max(0, row.reduce((s, w, i) => s + w * light[i], 0)));
+  const xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]].map((row) => row.reduce((s, w, i) => s + w * seen[i], 0));
+  const f = xyz.map((v, i) => { const t = v / [0.9505, 1, 1.089][i]; return t > 216 / 24389 ? Math.cbrt(t) : (24389 / 27 * t + 16) / 116; });
+  return [116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])];
+}
+
+test("colour-blind eyes tell the first six series apart, and scales rise in lightness for all", () => {
+  const hex = (h) => [1, 3, 5].map((i) => parseInt(h.slice(i, i + 2), 16));
+  for (const [name, eyes] of Object.entries(EYES)) {
+    const seen = SERIES.slice(0, 6).map((c) => lab(hex(c), eyes));
+    for (let i = 0; i < 6; i += 1) for (let j = 0; j < i; j += 1) assert.ok(Math.hypot(...seen[i].map((v, k) => v - seen[j][k])) > 10, `${name}: ${SERIES[i]} and ${SERIES[j]}`);
+    for (const scale of ["free_energy", "time"]) {
+      const lightness = Array.from({ length: 32 }, (_, i) => lab([...table(scale).slice(3 * 8 * i, 3 * 8 * i + 3)], eyes)[0]);
+      for (let i = 1; i < 32; i += 1) assert.ok(lightness[i] > lightness[i - 1] - 0.5, `${name}: ${scale} at ${i}`);
+    }
+  }
+});
+
+test("words stand out from what they stand on, light and dark", () => {
+  const style = readFileSync(new URL("../src/views.css", import.meta.url), "utf8");
+  const bright = (h) => [0.2126, 0.7152, 0.0722].reduce((s, w, i) => s + w * linear(parseInt(h.length === 4 ? h[i + 1].repeat(2) : h.slice(1 + 2 * i, 3 + 2 * i), 16) / 255), 0);
+  const light = Object.fromEntries([...style.match(/--ink:[^}]*/)[0].matchAll(/--(\w+):(#\w+)/g)].map((m) => [m[1], m[2]]));
+  const dark = { ...light, ...Object.fromEntries([...style.match(/shell\.dark\{([^}]*)/)[1].matchAll(/--(\w+):(#\w+)/g)].map((m) => [m[1], m[2]])) };
+  for (const theme of [light, dark]) {
+    for (const [word, ground, least] of [["ink", "paper", 7], ["muted", "paper", 4.5], ["muted", "back", 4.5], ["link", "paper", 4.5], ["accent", "paper", 3], ["point", "paper", 3]]) {
+      const [a, b] = [bright(theme[word]), bright(theme[ground])].sort((p, q) => q - p);
+      assert.ok((a + 0.05) / (b + 0.05) >= least, `${word} on ${ground}: ${theme[word]} on ${theme[ground]}, ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+    }
+  }
 });

@@ -18,21 +18,29 @@ ALIGN = 8
 DTYPES = ("<f8", "<i8", "|b1")
 
 
-def append(array: ndarray, data: bytearray) -> dict[str, Any]:
-    """Put an array behind ``data`` and say where it is."""
-    data.extend(b"\0" * (-len(data) % ALIGN))
-    place = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": len(data)}
-    data.extend(array.tobytes())
-    return place
+class Block:
+    """Arrays one behind the other. Copied once only, when ``parts`` are joined: they may be large."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | memoryview] = []
+        self._size = 0
+
+    def place(self, array: ndarray) -> dict[str, Any]:
+        """Put an array behind the others and say where it is."""
+        pad = -self._size % ALIGN
+        place = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": self._size + pad}
+        self.parts += [b"\0" * pad, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data]
+        self._size += pad + array.nbytes
+        return place
 
 
 def encode(picture: Picture) -> tuple[str, bytes]:
     """JSON text and array bytes of a picture."""
-    data = bytearray()
+    block = Block()
 
     def plain(value: Any) -> Any:
         if isinstance(value, ndarray):
-            return append(value, data)
+            return block.place(value)
         if isinstance(value, tuple):
             return [plain(v) for v in value]
         if isinstance(value, Mark | Panel | Axis | Picture):
@@ -41,7 +49,7 @@ def encode(picture: Picture) -> tuple[str, bytes]:
         return value.item() if isinstance(value, np.generic) else value
 
     tree = {"format": "molifold picture", "version": VERSION} | plain(picture)
-    return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")), bytes(data)
+    return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")), b"".join(block.parts)
 
 
 def decode(text: str, data: bytes) -> Picture:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ def headline(name: str, path: Path) -> dict[str, Any]:
     try:
         run = Run.open(path)
         info, state = run.info, run.state
-        row = last_values(run)
+        rows = run.recent()
+        row = last_values(rows)
         progress, left = progress_of(row, state=state)
         events, _ = run.events()
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -29,17 +32,28 @@ def headline(name: str, path: Path) -> dict[str, Any]:
     return {
         "name": name, "state": state, "step": int(row.get("step", 0)), "progress": progress, "left": left,
         "created": info["created"], "molecule": molecule_name(info), "values": row, "events": told,
+        "curve": curve_of(rows),
         "stage": next((e["message"] for e in reversed(events) if e.get("kind") == "stage"), ""),
         "ensembles": list(run.ensembles), "records": list(run.records),
     }  # fmt: skip
 
 
-def last_values(run: Run) -> dict[str, float]:
+def last_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """The last value of every scalar (those of the last 64 kB of the log: rare ones may lie before)."""
     found: dict[str, float] = {}
-    for row in run.recent():
+    for row in rows:
         found |= {k: v for k, v in row.items() if isinstance(v, int | float)}
     return found
+
+
+def curve_of(rows: Iterable[Mapping[str, Any]], *, points: int = 60) -> list[float]:
+    """The loss of the same rows, evenly thinned.
+
+    >>> curve_of([{"loss": 3.0}, {"ess": 0.1}, {"loss": 2.0}, {"loss": float("nan")}])
+    [3.0, 2.0]
+    """
+    found = [row["loss"] for row in rows if isinstance(row.get("loss"), float) and math.isfinite(row["loss"])]
+    return found[:: max(1, -(-len(found) // points))]
 
 
 def progress_of(row: dict[str, float], *, state: str) -> tuple[float | None, float | None]:

@@ -185,7 +185,7 @@ def health(run: Run, *, record: str = "") -> Picture:
     tall = 0.9 + 0.16 * len(shown)
     return Picture(
         name="health", panels=placed, size=(NAMES + WIDE * len(widths), max(1.7, tall) * len(heights)), heights=heights,
-        widths=(NAMES + WIDE, *(WIDE for _ in widths[1:])),
+        widths=widths,
     )  # fmt: skip
 
 

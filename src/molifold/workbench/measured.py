@@ -20,8 +20,10 @@ from molifold.plots.style import label
 from molifold.workbench.grouped import LOOKED_AT, clusters
 from molifold.workbench.pointed import Told, readable
 
-#: Frames measured at a time, columns that are kept, frames to which principal components are fitted.
-CHUNK, KEPT, FITTED = 65_536, 12, 20_000
+#: Frames measured at a time, bytes of columns that are kept, frames to which principal components are fitted.
+CHUNK, KEPT, FITTED = 16_384, 48_000_000, 20_000
+#: Scattered frames read at a time: the system may map megabytes of the file around each of them.
+READ = 16
 #: Principal components offered.
 COMPONENTS = ("pc1", "pc2", "pc3")
 #: The column of clusters, for ensembles that bring none of their own, and the frames that it takes.
@@ -58,6 +60,7 @@ class Measured:
         self.ensemble, self.told = ensemble, dict(told or {})
         self.flat = ensemble.molecule.dimensions != 3
         self.freedoms = () if self.flat else degrees_of_freedom(ensemble.molecule)
+        self._free = {f.name: f for f in self.freedoms}
         self.known = {c.name: c for c in self._columns()}
         self._kept: OrderedDict[str, ndarray] = OrderedDict()
         self._axes: tuple[ndarray, ndarray] | None = None
@@ -95,7 +98,8 @@ class Measured:
         if len(have) < len(self.ensemble):
             have = np.concatenate([have, self._fresh(name, len(have))])
         self._kept[name] = have
-        while len(self._kept) > KEPT:
+        # A copy: other threads answer for other columns meanwhile.
+        while len(self._kept) > 1 and sum(c.nbytes for c in list(self._kept.values())) > KEPT:
             self._kept.popitem(last=False)
         return have
 
@@ -122,8 +126,10 @@ class Measured:
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self.ensemble)):
             raise ValueError(f"rows: got {rows.min()} to {rows.max()}, expected 0 to {len(self.ensemble) - 1}")
-        x = np.asarray(self.ensemble.x[rows], dtype=np.float32)
-        _let_go(self.ensemble.x)
+        x = np.empty((len(rows), *self.ensemble.x.shape[1:]), dtype=np.float32)
+        for start in range(0, len(rows), READ):
+            x[start : start + READ] = self.ensemble.x[rows[start : start + READ]]
+            _let_go(self.ensemble.x)
         return x
 
     def _columns(self) -> Iterable[Column]:
@@ -148,7 +154,7 @@ class Measured:
             yield Column("log_w", "log weight", "", None, "weight")
         units = {"time": "ps", "temperature": "K", "energy": "kJ/mol"}
         for name, value in e.columns.items():
-            if value.ndim == 1 and value.dtype.kind in "fiub" and name not in {f.name for f in self.freedoms}:
+            if value.ndim == 1 and value.dtype.kind in "fiub" and name not in self._free:
                 yield Column(name, name, units.get(name, ""), None, "kept")
         yield from (Column(name, readable(name), "", None, "kept") for name in self.told)
         yield Column("frame", "frame", "", None, "kept")
@@ -159,34 +165,39 @@ class Measured:
             whole = np.full(len(self.ensemble), np.nan, dtype=np.float32)
             whole[index] = numbers
             return whole[start:]
-        e, kind = self.ensemble, self.known[name].kind
+        e = self.ensemble
+        out = np.empty(len(e) - start, dtype=np.float32)
         if name == "frame":
-            return np.arange(start, len(e), dtype=np.float32)
-        if name in ("u", "log_q", "log_w"):
-            source = {"u": lambda: -np.asarray(e.log_p[start:]), "log_q": lambda: np.asarray(e.log_q[start:])}  # type: ignore[index]
-            source["log_w"] = lambda: e[start:].log_w
-            return source[name]().astype(np.float32)
-        if kind == "kept":
-            return np.asarray(e.columns[name][start:], dtype=np.float32)
-        if kind == "coordinate":
-            axis = "xyz".index(name[0])
-            return np.asarray(e.x[start:, self.known[name].atoms[0], axis], dtype=np.float32)
-        parts = [self._measure(name, e[i : i + CHUNK]) for i in range(start, len(e), CHUNK)]
-        return np.concatenate([np.empty(0, np.float32), *parts])
+            out[:] = np.arange(start, len(e))
+            return out
+        for i in range(start, len(e), CHUNK):
+            part = e[i : i + CHUNK]
+            out[i - start : i - start + len(part)] = self._measure(name, part)
+            for source in (e.x, e.log_p, e.log_q, e.columns.get(name)):
+                _let_go(source)
+        return out
 
     def _measure(self, name: str, part: Ensemble) -> ndarray:
-        if name == CLUSTER and name not in part.columns:
+        kind = self.known[name].kind
+        if name == "u":
+            return -np.asarray(part.log_p)
+        if name in ("log_q", "log_w"):
+            return np.asarray(getattr(part, name))
+        if kind == "kept":
+            return np.asarray(part.columns[name])
+        if kind == "coordinate":
+            return np.asarray(part.x[:, self.known[name].atoms[0], "xyz".index(name[0])])
+        if name == CLUSTER:
             if self._clusters is None:
                 rows = np.unique(np.linspace(0, len(self.ensemble) - 1, LOOKED_AT).astype(np.int64))
                 self._clusters = clusters(Ensemble(self.ensemble.molecule, self._take(rows)))
-            return self._clusters(Ensemble(part.molecule, part.x)).astype(np.float32)
+            return self._clusters(Ensemble(part.molecule, part.x))
         if name in COMPONENTS:
             mean, axes = self._principal_axes()
-            found = (_turning(self._torsions(part)) - mean) @ axes[:, COMPONENTS.index(name)]
-        else:
-            found = analysis.measure(part, names=[name]).columns[name]
-        _let_go(self.ensemble.x)
-        return np.asarray(found, dtype=np.float32)
+            return (_turning(self._torsions(part)) - mean) @ axes[:, COMPONENTS.index(name)]
+        if name in part.columns:
+            return np.asarray(part.columns[name])
+        return values(part.x, [self._free[name]], molecule=part.molecule)[0]
 
     def _torsions(self, part: Ensemble) -> ndarray:
         names = list(analysis.named_torsions(part.molecule))
@@ -196,7 +207,7 @@ class Measured:
     def _principal_axes(self) -> tuple[ndarray, ndarray]:
         if self._axes is None:
             rows = np.unique(np.linspace(0, len(self.ensemble) - 1, FITTED).astype(np.int64))
-            features = _turning(self._torsions(self.ensemble[rows]))
+            features = _turning(self._torsions(Ensemble(self.ensemble.molecule, self._take(rows))))
             mean = features.mean(0)
             _, vectors = np.linalg.eigh(np.cov(features - mean, rowvar=False))
             axes = vectors[:, ::-1][:, : len(COMPONENTS)]

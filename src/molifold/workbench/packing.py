@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from molifold.plots.encoding import ALIGN, append
+from molifold.plots.encoding import ALIGN, Block
 from molifold.runs.files import plain
 
 #: What a typed array of a browser can hold; other kinds are cast to the nearest of them.
@@ -27,26 +27,26 @@ def pack(tree: Any) -> bytes:
     >>> unpack(pack({"x": np.arange(3.0), "words": ["a", None]}))
     {'x': array([0., 1., 2.]), 'words': ['a', None]}
     """
-    data = bytearray()
+    block = Block()
 
     def place(value: Any) -> Any:
         if isinstance(value, ndarray) and value.dtype.kind in "fiub":
             kept = value.dtype in (np.float64, np.uint8)
-            return append(np.ascontiguousarray(value, dtype=value.dtype if kept else DTYPES[value.dtype.kind]), data)
+            return block.place(np.ascontiguousarray(value, dtype=value.dtype if kept else DTYPES[value.dtype.kind]))
         if isinstance(value, Mapping):
             return {str(k): place(v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [place(v) for v in value]
         return plain(value)
 
-    return join(json.dumps(place(tree), ensure_ascii=False, allow_nan=False, separators=(",", ":")), bytes(data))
+    return join(json.dumps(place(tree), ensure_ascii=False, allow_nan=False, separators=(",", ":")), *block.parts)
 
 
-def join(text: str, data: bytes) -> bytes:
+def join(text: str, *parts: bytes | memoryview) -> bytes:
     """One block of a JSON text and the arrays that it points into, such as ``Picture.encode`` gives."""
     head = text.encode()
     pad = b" " * (-(len(head) + 4) % ALIGN)
-    return len(head + pad).to_bytes(4, "little") + head + pad + data
+    return b"".join([len(head + pad).to_bytes(4, "little"), head, pad, *parts])
 
 
 def unpack(block: bytes) -> Any:

@@ -15,7 +15,6 @@ import numpy as np
 
 from molifold.workbench.panels import Panel, panels
 from molifold.workbench.results import ReportParts, Results, analyse
-from molifold.workbench.svg import inline
 from molifold.workbench.verdict import Finding, findings, overall
 
 if TYPE_CHECKING:
@@ -180,6 +179,8 @@ def _sections(parts: ReportParts, results: Results) -> Iterator[str]:
 
 
 def _section(panel: Panel, *, key: str, explain: bool) -> str:
+    from molifold.workbench.svg import inline  # matplotlib, which a live page does without
+
     answers = zip(("Shows", "Healthy", "Otherwise"), panel.help, strict=True)
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in answers)
     reading = f"<dl>{terms}</dl>\n" if explain else ""
