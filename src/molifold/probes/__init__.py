@@ -3,7 +3,7 @@
 from molifold.probes.activations import activations, watch_activations
 from molifold.probes.alignment import alignment, representations, watch_layers
 from molifold.probes.curvature import curvature, watch_curvature
-from molifold.probes.expressivity import Expressivity, Verdict, expressivity, watch_expressivity
+from molifold.probes.expressivity import Expressivity, Verdict, expressivity, molecular_sources, watch_expressivity
 from molifold.probes.gradient_noise import gradient_noise, watch_gradient_noise
 from molifold.probes.passive import gradient_norms, parameter_norms, update_ratios
 from molifold.probes.preserve import preserved, preserved_randomness
@@ -25,6 +25,7 @@ __all__ = [
     "feature_ranks",
     "gradient_noise",
     "gradient_norms",
+    "molecular_sources",
     "parameter_norms",
     "preserved",
     "preserved_randomness",
