@@ -20,6 +20,8 @@ from molifold.probes.preserve import preserved
 
 #: Examples on which the layers are wired together.
 WIRING = 24
+#: Fewer groups than this cannot be tested: the tail of their t is too heavy (static layers of large micro-batches).
+GROUPS = 8
 #: What a layer itself could still follow is not worth telling below this share, however significant.
 WORTH = 0.01
 #: A simpler source (the linear one, then named ones) is named if it explains at least this part of what any other does.
@@ -118,8 +120,8 @@ def expressivity(
         before = torch.cat(losses)
         if not bool(before.isfinite().all()):
             raise ValueError(f"loss: {int((~before.isfinite()).sum())} of {len(before)} losses are not finite")
-        tests = sum(1 + len(v.units) for v in verifications.values())
-        verdicts = [_judge(site, v, level / tests, held_out) for site, v in verifications.items()]
+        tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
+        verdicts = [_judge(site, v, level / max(tests, 1), held_out) for site, v in verifications.items()]
         verdicts = _confirm(verdicts, verifications, sites, [part for _, part in verifying], before, checks)
     return Expressivity(
         tuple(sorted(verdicts, key=_severity)), tuple(sites.uncovered), count, float(before.mean()), level, tests
@@ -138,11 +140,11 @@ def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -
     left = 1 - layer.share
     linear = tests[UPSTREAM].share * left if UPSTREAM in tests else 0.0
     nonlinear = tests[NONLINEAR].share * left - linear if NONLINEAR in tests else 0.0
-    missing = {n: s for n, s in tests.items() if s.share > 0 and s.p_value() < level}
+    missing = {n: s for n, s in tests.items() if s.share > 0 and s.groups >= GROUPS and s.p_value() < level}
     source, kind = "", "sound"
     if missing:
         source, kind = _simplest(missing), "under-powered"
-    elif layer.share > WORTH and layer.p_value() < level:
+    elif layer.share > WORTH and layer.groups >= GROUPS and layer.p_value() < level:
         kind = "under-trained"
     tally = found.units[source] if source else found.layer
     scores = torch.cat(tally.scores).cpu().numpy()

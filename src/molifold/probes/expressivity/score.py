@@ -109,6 +109,11 @@ class Tally:
     slope: float = 0.0
     batch: int = -1
 
+    @property
+    def groups(self) -> int:
+        """Number of independent groups."""
+        return sum(len(part) for part in self.scores)
+
     def add(self, wanted: Tensor, left: Tensor, direction: Tensor, sizes: Tensor, *, batch: int) -> None:
         """Add rows [groups, positions, out]: the desired update, what is left of it, and the direction.
 

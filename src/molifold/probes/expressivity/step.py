@@ -15,8 +15,8 @@ from molifold.probes.expressivity.score import Proposal
 from molifold.probes.expressivity.sites import ACTIVATIONS, UPSTREAM, Sites
 from molifold.probes.expressivity.verdict import KEPT, Check
 
-#: Amplitudes of the line search; at 1 the layer's output moves by its best least-squares update.
-AMPLITUDES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+#: Amplitudes of the line search, tried in turn; at 1 the layer's output moves by its best least-squares update.
+AMPLITUDES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def check_step(
         batches: held-out micro-batches.
         before: their losses as they are.
         slope: predicted decrease of the mean loss per unit of amplitude, to first order.
-        amplitudes: for the line search.
+        amplitudes: for the line search, descending; it ends where a smaller step saves less.
     """
     # The curvature of a unit enters with the root of the step.
     small = 1e-8 if before.numel() and _double(sites) else 1e-3
@@ -88,9 +88,13 @@ def check_step(
         return torch.nan_to_num(before - after, nan=-math.inf)
 
     ratio = float(decrease(small).mean()) / (small * slope) if slope else math.nan
-    found = [(amplitude, decrease(amplitude)) for amplitude in amplitudes]
-    kept = [(a, d) for a, d in found if float(d.mean()) >= KEPT * a * slope] or found[:1]
-    amplitude, best = max(kept, key=lambda step: float(step[1].mean()))
+    amplitude, best, kept = math.nan, torch.zeros(0), False
+    for smaller in amplitudes:
+        step = decrease(smaller)
+        if kept and float(step.mean()) < float(best.mean()):
+            break
+        kept = float(step.mean()) >= KEPT * smaller * slope
+        amplitude, best = smaller, step
     error = float(best.std() / math.sqrt(len(best))) if len(best) > 1 else math.inf
     return Check(ratio, amplitude, amplitude * slope, float(best.mean()), error, float(before.std()))
 
