@@ -80,7 +80,7 @@ def check_step(
         amplitudes: for the line search, descending; it ends where a smaller step saves less.
     """
     # The curvature of a unit enters with the root of the step.
-    small = 1e-8 if before.numel() and _double(sites) else 1e-3
+    small = 1e-10 if before.numel() and _double(sites) else 1e-3
 
     def decrease(amplitude: float) -> Tensor:
         edit = adding(sites, site, proposal, source, amplitude)
