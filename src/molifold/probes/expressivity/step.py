@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from molifold.probes.expressivity.score import Proposal
 from molifold.probes.expressivity.sites import ACTIVATIONS, UPSTREAM, Sites
 from molifold.probes.expressivity.verdict import KEPT, Check
 
-#: Amplitudes of the line search, tried in turn; at 1 the layer's output moves by its best least-squares update.
-AMPLITUDES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
+#: Amplitudes of the line search: where it starts, and its limits. At 1 the layer's output moves by its best
+#: least-squares update.
+START, SMALLEST, LARGEST = 0.1, 1e-4, 10.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,6 @@ def check_step(
     before: Tensor,
     *,
     slope: float,
-    amplitudes: Sequence[float] = AMPLITUDES,
 ) -> Check:
     """Add what was proposed for ``site`` and measure the loss of the held-out examples.
 
@@ -77,10 +77,10 @@ def check_step(
         batches: held-out micro-batches.
         before: their losses as they are.
         slope: predicted decrease of the mean loss per unit of amplitude, to first order.
-        amplitudes: for the line search, descending; it ends where a smaller step saves less.
     """
-    # The curvature of a unit enters with the root of the step.
-    small = 1e-10 if before.numel() and _double(sites) else 1e-3
+    # The curvature of a unit enters with the root of the step; a decrease below the rounding of the loss is none.
+    rounding = 1e4 * torch.finfo(torch.float64).eps * float(before.abs().mean())
+    small = max(1e-8, rounding / slope if slope > 0 else 0.0) if _double(sites) else 1e-3
 
     def decrease(amplitude: float) -> Tensor:
         edit = adding(sites, site, proposal, source, amplitude)
@@ -88,15 +88,30 @@ def check_step(
         return torch.nan_to_num(before - after, nan=-math.inf)
 
     ratio = float(decrease(small).mean()) / (small * slope) if slope else math.nan
-    amplitude, best, kept = math.nan, torch.zeros(0), False
-    for smaller in amplitudes:
-        step = decrease(smaller)
-        if kept and float(step.mean()) < float(best.mean()):
-            break
-        kept = float(step.mean()) >= KEPT * smaller * slope
-        amplitude, best = smaller, step
+    amplitude, best = _search(decrease, slope)
     error = float(best.std() / math.sqrt(len(best))) if len(best) > 1 else math.inf
     return Check(ratio, amplitude, amplitude * slope, float(best.mean()), error, float(before.std()))
+
+
+def _search(decrease: Callable[[float], Tensor], slope: float) -> tuple[float, Tensor]:
+    """The amplitude that saves most of those that keep the promise, and what it saves of every example's loss.
+
+    A parabola through each step says where to go next; steps that break the promise are followed by smaller ones.
+    """
+    amplitude = START
+    saved = decrease(amplitude)
+    while float(saved.mean()) < KEPT * amplitude * slope and amplitude > 10 * SMALLEST:
+        amplitude /= 10
+        saved = decrease(amplitude)
+    while (kept := float(saved.mean()) / (amplitude * slope) if slope > 0 else 0.0) >= KEPT:
+        ahead = min(0.5 / max(1 - kept, 0.05), 10.0)
+        if 0.7 < ahead < 1.4 or not SMALLEST <= amplitude * ahead <= LARGEST:
+            break
+        further = decrease(amplitude * ahead)
+        if float(further.mean()) < max(float(saved.mean()), KEPT * amplitude * ahead * slope):
+            break
+        amplitude, saved = amplitude * ahead, further
+    return amplitude, saved
 
 
 def adding(sites: Sites, site: str, proposal: Proposal, source: str, amplitude: float) -> Any:
