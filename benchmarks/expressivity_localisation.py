@@ -31,12 +31,12 @@ from molifold.transforms.transform import Transform
 #: Couplings of either kind, and graph layers per conditioner: 12 x 2 hidden layers for a plant, among 300 matrices.
 SIZE = {"couplings": 8, "rotation_couplings": 4, "channels": 8, "layers": 2, "rank": 1, "bins": 4}
 PLACES, WIDTHS = 24, (1, 2)
-FRAMES, STEPS = 1600, 30
+FRAMES, STEPS = 2000, 30
 #: Filters of messages are this much larger than at the start of a training, so that layers differ in what they hear.
-FILTERS = 4.0
+FILTERS = 3.0
 #: Hidden units work where they bend. Heads turn features into spline parameters of these deviations, coupling by
 #: coupling: what goes wrong in an early one grows in those that follow.
-HIDDEN, HEADS = 2.0, (0.05, 0.06, 0.08, 0.1, 0.1, 0.12, 0.15, 0.15, 0.6, 0.6, 0.8, 0.9)
+HIDDEN, HEADS = 2.5, (0.05, 0.06, 0.08, 0.1, 0.11, 0.13, 0.16, 0.16, 0.6, 0.6, 0.7, 0.8)
 
 
 def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
@@ -146,7 +146,7 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
     with torch.no_grad():
         lost = float((loss(student, (x,)) - loss(flow, (x,))).mean())
     blocks = [name for name, m in student.named_modules() if isinstance(m, Transform)]
-    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=300, checks=4)
+    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=4)
     cuts = {v.site: v.cut if v.kind == "under-powered" else 0.0 for v in report.verdicts}
     told = {"ours": cuts, **rivals(student, x)}
     places, everything = set(layers(student)), set(cuts)
@@ -165,6 +165,8 @@ def main() -> None:
     """All plants that the file does not hold yet."""
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seconds", type=float, default=np.inf, help="CPU time after which no further plant is begun")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--places", type=int, nargs="+", default=list(range(PLACES)))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -172,10 +174,11 @@ def main() -> None:
     plants = json.loads(given.json.read_text(encoding="utf-8"))["plants"] if known else []
     done = {(p["seed"], p["place"], p["width"]) for p in plants}
     for seed in given.seeds:
-        flow, x = teacher(seed)
-        for place, width in ((p, w) for p in given.places for w in WIDTHS):
-            if (seed, place, width) in done:
-                continue
+        left = [(p, w) for w in given.widths for p in given.places if (seed, p, w) not in done]
+        flow, x = teacher(seed) if left else (None, None)
+        for place, width in left:
+            if time.process_time() > given.seconds:
+                return
             plants.append(case(flow, x, seed=seed, place=place, width=width))
             print(plants[-1], flush=True)
             if given.json is not None:

@@ -147,17 +147,21 @@ def case(kind: str, seed: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """All kinds of plants, all seeds."""
+    """All kinds of plants and all seeds that the file does not hold yet."""
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="CPU time after which no further plant is begun")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    plants, rows = [], []
-    for kind in KINDS:
-        for seed in range(given.seeds):
-            plants.append(case(kind, seed))
-            print(plants[-1], flush=True)
-        rows.append(summary(kind, [p for p in plants if p["planted"] == kind]))
+    known = given.json is not None and given.json.exists()
+    plants = json.loads(given.json.read_text(encoding="utf-8"))["plants"] if known else []
+    done = {(p["planted"], p["seed"]) for p in plants}
+    for kind, seed in ((k, s) for s in range(given.seeds) for k in KINDS if (k, s) not in done):
+        if time.process_time() > given.seconds:
+            break
+        plants.append(case(kind, seed))
+        print(plants[-1], flush=True)
+    rows = [summary(kind, [p for p in plants if p["planted"] == kind]) for kind in KINDS]
     rows.append(summary("all", plants))
     title = f"{plants[0]['sources']} sources and the layer itself, {FRAMES} conformations of {len(SMILES)} molecules"
     show(title, rows, to=given.json)
@@ -172,10 +176,10 @@ def summary(kind: str, plants: list[dict]) -> dict[str, object]:
     right = sum(f == p["planted"] for f, p in zip(first, plants, strict=True))
     wrong = Counter(f for f, p in zip(first, plants, strict=True) if f != p["planted"])
     return {
-        "withheld": kind, "plants": len(plants), "named first": right / len(plants),
-        "named at all": sum(p["planted"] in p["named"] for p in plants) / len(plants),
+        "withheld": kind, "plants": len(plants), "named first": right / max(len(plants), 1),
+        "named at all": sum(p["planted"] in p["named"] for p in plants) / max(len(plants), 1),
         "instead": ", ".join(f"{n} {c}" for n, c in wrong.items()) or "-",
-        "median t": float(np.median([p["t"] for p in plants])),
+        "median t": float(np.median([p["t"] for p in plants])) if plants else float("nan"),
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from molifold.probes.expressivity.verdict import KEPT, Check
 
 #: Amplitudes of the line search: where it starts, and its limits. At 1 the layer's output moves by its best
 #: least-squares update.
-START, SMALLEST, LARGEST = 0.1, 1e-4, 10.0
+START, SMALLEST, LARGEST = 0.1, 1e-6, 10.0
 
 
 @dataclass(frozen=True)
