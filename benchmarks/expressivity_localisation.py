@@ -34,9 +34,9 @@ PLACES, WIDTHS = 24, (1, 2)
 FRAMES, STEPS = 2000, 30
 #: Filters of messages are this much larger than at the start of a training, so that layers differ in what they hear.
 FILTERS = 3.0
-#: Hidden units work where they bend. Heads turn features into spline parameters of these deviations, coupling by
-#: coupling: what goes wrong in an early one grows in those that follow.
-HIDDEN, HEADS = 2.5, (0.05, 0.06, 0.08, 0.1, 0.11, 0.13, 0.16, 0.16, 0.6, 0.6, 0.7, 0.8)
+#: Hidden units work where they bend. Heads are scaled until a plant in their conditioner costs about so many nats,
+#: before the student is trained on: what goes wrong in an early coupling grows in those that follow.
+HIDDEN, COST = 2.5, 1.5
 
 
 def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
@@ -45,11 +45,12 @@ def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
     rng = np.random.default_rng(0)
     x = system.x + 0.002 * rng.normal(size=(2000, *system.x.shape[1:]))
     torch.manual_seed(seed)
-    flow = graph_spline_coupling(system.molecule, Ensemble(system.molecule, x), **SIZE).double()
+    flow = graph_spline_coupling(system.molecule, Ensemble(system.molecule, x), **SIZE).double().eval()
     generator = torch.Generator().manual_seed(seed)
+    couplings = list(flow.transform.steps)[2:]
     with torch.no_grad():
         latents = flow.base.sample(200, generator=generator)
-        for coupling, deviation in zip(list(flow.transform.steps)[2:], HEADS, strict=True):
+        for coupling in couplings:
             conditioner = coupling.conditioner
             features = conditioner.features(coupling.known(latents))
             for name, p in conditioner.named_parameters():
@@ -63,9 +64,20 @@ def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
                     p.mul_(_around(conditioner, conditioner.network.layers[0], features)[0].std() / (after - before).std())
             size = conditioner.network(features, conditioner.graph).std()
             for p in conditioner.heads.values():
-                p.copy_(deviation / (size * p.shape[-1] ** 0.5) * torch.randn(p.shape, generator=generator).double())
+                p.copy_(0.1 / (size * p.shape[-1] ** 0.5) * torch.randn(p.shape, generator=generator).double())
+        for number in reversed(range(len(couplings))):
+            for _ in range(2):
+                x, _ = flow.sample(300, generator=generator)
+                costs = [_cost(flow, x, place) for place in (2 * number, 2 * number + 1)]
+                for p in couplings[number].conditioner.heads.values():
+                    p.mul_(float(np.clip((COST / max(np.mean(costs), 1e-6)) ** 0.5, 0.2, 5.0)))
         x, _ = flow.sample(2 * FRAMES, generator=generator)
-    return flow.eval(), x.detach()
+    return flow, x.detach()
+
+
+def _cost(flow: Flow, x: torch.Tensor, place: int) -> float:
+    """Nats that a plant costs if nothing else changes."""
+    return float((loss(planted(flow, place, 1)[0], (x,)) - loss(flow, (x,))).mean())
 
 
 def _around(conditioner: nn.Module, layer: nn.Module, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
