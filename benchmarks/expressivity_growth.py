@@ -1,7 +1,8 @@
 """Does it matter where units are added? Too small conditioners grow at diagnosed, random or all places.
 
 Six blocks of coordinates, each moved by a spline coupling that sees the same context. A teacher of the same kind draws
-the data: in the first case only two of its conditioners need hidden units, in the second all need as many, so that growing everywhere alike is right and the diagnosis can do no better than tie. The student starts with one hidden unit
+the data: in the first case only two of its conditioners need hidden units, in the second all need as many, so that
+growing everywhere alike is right and the diagnosis can do no better than tie. The student starts with one hidden unit
 per conditioner and grows twice; every way of growing adds the same number of units (all cost the same) in the same
 rounds, and trains as long. Every seed is told.
 """
@@ -135,7 +136,8 @@ def case(name: str, seed: int) -> dict[str, object]:
     best = negative_log_likelihood(made, test)
     first = flow(SMALL, seed=seed)
     train(first, learn, STEPS[0], seed=seed)
-    row: dict[str, object] = {"case": name, "seed": seed, "before": float((negative_log_likelihood(first, test) - best).mean())}
+    before = float((negative_log_likelihood(first, test) - best).mean())
+    row: dict[str, object] = {"case": name, "seed": seed, "before": before}
     for way in WAYS:
         model = copy.deepcopy(first)
         added = np.zeros(BLOCKS, int)
@@ -164,7 +166,8 @@ def main() -> None:
         runs.append(case(name, seed))
         print(runs[-1], flush=True)
     rows = [row for name in NEEDY for row in summary(name, [r for r in runs if r["case"] == name])]
-    show(f"Nats above the teacher after growth, {ROUNDS} rounds of {ROUND} units, {sum(STEPS)} steps", rows, to=given.json)
+    title = f"Nats above the teacher after {ROUNDS} rounds of growth by {ROUND} units, {sum(STEPS)} steps"
+    show(title, rows, to=given.json)
     if given.json is not None:
         about = json.loads(given.json.read_text(encoding="utf-8"))
         given.json.write_text(json.dumps({**about, "runs": runs}, indent=1) + "\n", encoding="utf-8")

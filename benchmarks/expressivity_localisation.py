@@ -58,10 +58,11 @@ def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
                     p.mul_(FILTERS)
                 elif ".update.weight" in name:
                     p.mul_(HIDDEN)
+            first = _around(conditioner, conditioner.network.layers[0], features)[0]
             for layer in conditioner.network.layers:  # adds as much to the features as there was at first
                 before, after = _around(conditioner, layer, features)
                 for p in (layer.mix.weight, *layer.mix.bias.parameters()):
-                    p.mul_(_around(conditioner, conditioner.network.layers[0], features)[0].std() / (after - before).std())
+                    p.mul_(first.std() / (after - before).std())
             size = conditioner.network(features, conditioner.graph).std()
             for p in conditioner.heads.values():
                 p.copy_(0.1 / (size * p.shape[-1] ** 0.5) * torch.randn(p.shape, generator=generator).double())

@@ -1,4 +1,4 @@
-"""What does a network not see? One source is withheld from graph networks on three molecules; which one is named?
+"""Which source does a network not see? One is withheld from graph networks on three molecules, and one is named.
 
 A graph network that hears of bonded atoms alone, and of nothing static but elements, is exactly right for what it sees;
 then the values to learn change by a function of one source that is withheld. The network is trained on, and diagnosed
