@@ -76,21 +76,20 @@ def train(model: Flow, x: torch.Tensor, steps: int, *, seed: int) -> None:
 def diagnosed(model: Flow, x: torch.Tensor, *, seed: int) -> list[int]:
     """Add the units that the diagnosis proposes, the most saving layer first; what is left goes to the same layers."""
     names = [f"transform.steps.{k}" for k in range(BLOCKS)]
+    report = expressivity(
+        model, lambda m, b: -m.log_prob(b[0]), (x[:3000],), blocks=names, features=0, chunk=1500, checks=BLOCKS,
+        seed=seed,
+    )  # fmt: skip
+    told = [v for v in report.alarms if growable(model, v)]
+    places = [int(v.site.split(".")[2]) for v in told] or list(range(BLOCKS))
     added = [0] * BLOCKS
-    while sum(added) < ROUND:
-        report = expressivity(
-            model, lambda m, b: -m.log_prob(b[0]), (x[:3000],), blocks=names, features=0, chunk=1500, checks=BLOCKS,
-            seed=seed,
-        )  # fmt: skip
-        told = [v for v in report.verdicts if v.kind == "under-powered" and growable(model, v)]
-        if not told:
-            break
-        for verdict in told:
-            if room := ROUND - sum(added):
-                added[int(verdict.site.split(".")[2])] += grow_module(model, _at_most(verdict, room)).units
-    for k in range(ROUND - sum(added)):  # nothing more was found: everywhere alike
-        _widen(model, k % BLOCKS)
-        added[k % BLOCKS] += 1
+    for verdict, place in zip(told, places, strict=False):
+        if room := ROUND - sum(added):
+            added[place] += grow_module(model, _at_most(verdict, room)).units
+    for k in range(ROUND - sum(added)):
+        place = places[k % len(places)]
+        _widen(model, place)
+        added[place] += 1
     return added
 
 

@@ -31,12 +31,12 @@ from molifold.transforms.transform import Transform
 #: Couplings of either kind, and graph layers per conditioner: 12 x 2 hidden layers for a plant, among 300 matrices.
 SIZE = {"couplings": 8, "rotation_couplings": 4, "channels": 8, "layers": 2, "rank": 1, "bins": 4}
 PLACES, WIDTHS = 24, (1, 2)
-FRAMES, STEPS = 2000, 30
+FRAMES, STEPS = 1600, 30
 #: Filters of messages are this much larger than at the start of a training, so that layers differ in what they hear.
-FILTERS = 3.0
+FILTERS = 4.0
 #: Hidden units work where they bend. Heads are scaled until a plant in their conditioner costs about so many nats,
 #: before the student is trained on: what goes wrong in an early coupling grows in those that follow.
-HIDDEN, COST = 2.5, 1.5
+HIDDEN, COST = 2.0, 1.5
 
 
 def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
