@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from measure import arguments, show
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from molifold import Molecule
@@ -175,8 +176,10 @@ def summary(kind: str, plants: list[dict]) -> dict[str, object]:
     first = [p["named"][0] if p["named"] else "nothing" for p in plants]
     right = sum(f == p["planted"] for f, p in zip(first, plants, strict=True))
     wrong = Counter(f for f, p in zip(first, plants, strict=True) if f != p["planted"])
+    inside = binomtest(right, max(len(plants), 1)).proportion_ci()
     return {
         "withheld": kind, "plants": len(plants), "named first": right / max(len(plants), 1),
+        "95 % interval": f"{inside.low:.2f} to {inside.high:.2f}",
         "named at all": sum(p["planted"] in p["named"] for p in plants) / max(len(plants), 1),
         "instead": ", ".join(f"{n} {c}" for n, c in wrong.items()) or "-",
         "median t": float(np.median([p["t"] for p in plants])) if plants else float("nan"),
