@@ -82,7 +82,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     cases = [case(seed) for seed in range(SEEDS)]
-    rows = [{"quantity": name, "largest relative difference": f"{max(c[name] for c in cases):.1e}"} for name in cases[0]]
+    rows = [
+        {"quantity": name, "largest relative difference": f"{max(c[name] for c in cases):.1e}"} for name in cases[0]
+    ]
     show(f"Agreement with gromo {version('gromo')} in {SEEDS} networks, {ROWS} rows", rows, to=given.json)
     if given.json is not None:
         about = json.loads(given.json.read_text(encoding="utf-8"))
