@@ -161,7 +161,7 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
     blocks = [name for name, m in student.named_modules() if isinstance(m, Transform)]
     report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=4)
     cuts = {v.site: v.cut if v.kind == "under-powered" else 0.0 for v in report.verdicts}
-    # In the order of the report: alarms by what they save, then what is significant but too small for an alarm.
+    # Alarms by what they save, then what is significant but too small for an alarm, by t.
     weak = {v.site: 1e-9 * v.test.t if v.source else 0.0 for v in report.verdicts}
     told = {"ours": {site: cut or weak[site] for site, cut in cuts.items()}, **rivals(student, x)}
     places, everything = set(layers(student)), set(cuts)
