@@ -1,8 +1,8 @@
 """Which layer is too narrow? Planted in graph-conditioned spline flows of alanine dipeptide, one after the other.
 
 A teacher flow with random weights draws the data, so that every layer of a student with its weights is exactly
-optimal. In the student one hidden layer of one conditioner is cut down to a single unit, and the student is trained on.
-Every plant is told, none is selected; ``--first`` and ``--plants`` cut the work into pieces that append to the result.
+optimal. In the student one hidden layer of one conditioner is cut down to one or two units, and the student is trained
+on. Every plant is told, none is selected; a run that is interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 import numpy as np
 import torch
 from measure import arguments, show
+from scipy.stats import binomtest
 from torch import nn
 
 from molifold.data import example
@@ -24,42 +25,86 @@ from molifold.probes import expressivity
 from molifold.probes.expressivity.score import bottleneck
 from molifold.probes.expressivity.sites import Sites
 from molifold.probes.expressivity.statistics import Moments
+from molifold.probes.expressivity.verdict import WORTHWHILE
 from molifold.transforms.transform import Transform
 
-#: Couplings of either kind, and graph layers per conditioner: 4 x 2 places for a plant, among some hundred matrices.
-SIZE = {"couplings": 2, "rotation_couplings": 2, "channels": 12, "layers": 2, "rank": 2, "bins": 6}
-PLACES = 8
-FRAMES, STEPS = 2000, 20
+#: Couplings of either kind, and graph layers per conditioner: 12 x 2 hidden layers for a plant, among 300 matrices.
+SIZE = {"couplings": 8, "rotation_couplings": 4, "channels": 8, "layers": 2, "rank": 1, "bins": 4}
+PLACES, WIDTHS = 24, (1, 2)
+FRAMES, STEPS = 2000, 30
+#: Filters of messages are this much larger than at the start of a training, so that layers differ in what they hear.
+FILTERS = 4.0
+#: Hidden units work where they bend. Heads are scaled until a plant in their conditioner costs about so many nats,
+#: before the student is trained on: what goes wrong in an early coupling grows in those that follow.
+HIDDEN, COST = 2.0, 0.5
 
 
 def teacher(seed: int) -> tuple[Flow, torch.Tensor]:
-    """A flow in which every conditioner matters, and draws of it."""
+    """A flow with random weights in which every layer of every conditioner matters, and draws of it."""
     system = example("alanine-dipeptide")
     rng = np.random.default_rng(0)
-    x = system.x + 0.01 * rng.normal(size=(2000, *system.x.shape[1:]))
+    x = system.x + 0.002 * rng.normal(size=(2000, *system.x.shape[1:]))
     torch.manual_seed(seed)
-    flow = graph_spline_coupling(system.molecule, Ensemble(system.molecule, x), **SIZE).double()
+    flow = graph_spline_coupling(system.molecule, Ensemble(system.molecule, x), **SIZE).double().eval()
     generator = torch.Generator().manual_seed(seed)
+    couplings = list(flow.transform.steps)[2:]
     with torch.no_grad():
-        for name, p in flow.named_parameters():
-            if ".heads." in name:
-                p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
-            elif name.endswith((".update.weight", ".mix.weight")):
-                p.mul_(2.5)
-        x, _ = flow.sample(3 * FRAMES, generator=generator)
-    return flow.eval(), x[x.isfinite().all(2).all(1)].detach()
+        latents = flow.base.sample(200, generator=generator)
+        for coupling in couplings:
+            conditioner = coupling.conditioner
+            features = conditioner.features(coupling.known(latents))
+            for name, p in conditioner.named_parameters():
+                if ".filters.weight" in name:
+                    p.mul_(FILTERS)
+                elif ".update.weight" in name:
+                    p.mul_(HIDDEN)
+            first = _around(conditioner, conditioner.network.layers[0], features)[0]
+            for layer in conditioner.network.layers:  # adds as much to the features as there was at first
+                before, after = _around(conditioner, layer, features)
+                for p in (layer.mix.weight, *layer.mix.bias.parameters()):
+                    p.mul_(first.std() / (after - before).std())
+            size = conditioner.network(features, conditioner.graph).std()
+            for p in conditioner.heads.values():
+                p.copy_(0.1 / (size * p.shape[-1] ** 0.5) * torch.randn(p.shape, generator=generator).double())
+        for number in reversed(range(len(couplings))):
+            for _ in range(2):
+                x, _ = flow.sample(300, generator=generator)
+                costs = [_cost(flow, x, place) for place in (2 * number, 2 * number + 1)]
+                for p in couplings[number].conditioner.heads.values():
+                    p.mul_(float(np.clip((COST / max(np.mean(costs), 1e-6)) ** 0.5, 0.2, 5.0)))
+        x, _ = flow.sample(2 * FRAMES, generator=generator)
+    return flow, x.detach()
 
 
-def planted(flow: Flow, place: int) -> tuple[Flow, str]:
-    """A copy with one unit left in the hidden layer ``place``, and the matrix that reads it."""
+def _cost(flow: Flow, x: torch.Tensor, place: int) -> float:
+    """Nats that a plant costs if nothing else changes."""
+    return float((loss(planted(flow, place, 1)[0], (x,)) - loss(flow, (x,))).mean())
+
+
+def _around(conditioner: nn.Module, layer: nn.Module, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What goes into a layer and what comes out."""
+    seen = []
+    handle = layer.register_forward_hook(lambda _, given, out: seen.extend((given[0], out)))
+    conditioner.network(features, conditioner.graph)
+    handle.remove()
+    return seen[0], seen[1]
+
+
+def layers(flow: Flow) -> dict[str, nn.Module]:
+    """The layers whose hidden units are the places for a plant, by the matrix that reads these."""
+    found = {n: m for n, m in flow.named_modules() if n.endswith((".layers.0", ".layers.1"))}
+    return {f"{name}.mix.weight": layer for name, layer in found.items()}
+
+
+def planted(flow: Flow, place: int, width: int) -> tuple[Flow, str]:
+    """A copy with ``width`` units left in the hidden layer ``place``, and the matrix that reads it."""
     student = copy.deepcopy(flow)
-    layers = [(n, m) for n, m in student.named_modules() if n.endswith((".layers.0", ".layers.1"))]
-    name, layer = layers[place]
-    layer.update.weight = nn.Parameter(layer.update.weight.detach()[:, :1].clone())
-    layer.update.bias.weight = nn.Parameter(layer.update.bias.weight.detach()[:1].clone())
-    layer.update.bias.bias = nn.Parameter(layer.update.bias.bias.detach()[:1].clone())
-    layer.mix.weight = nn.Parameter(layer.mix.weight.detach()[:, :, :1].clone())
-    return student, f"{name}.mix.weight"
+    site, layer = list(layers(student).items())[place]
+    layer.update.weight = nn.Parameter(layer.update.weight.detach()[:, :width].clone())
+    layer.update.bias.weight = nn.Parameter(layer.update.bias.weight.detach()[:width].clone())
+    layer.update.bias.bias = nn.Parameter(layer.update.bias.bias.detach()[:width].clone())
+    layer.mix.weight = nn.Parameter(layer.mix.weight.detach()[:, :, :width].clone())
+    return student, site
 
 
 def loss(flow: nn.Module, batch: tuple[torch.Tensor]) -> torch.Tensor:
@@ -67,13 +112,19 @@ def loss(flow: nn.Module, batch: tuple[torch.Tensor]) -> torch.Tensor:
     return -flow.log_prob(batch[0])
 
 
-def train(flow: Flow, x: torch.Tensor) -> None:
-    """A short training of everything, so that the rest adapts to the plant."""
-    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-4)
-    for rows in torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: STEPS * 128].split(128):
-        optimizer.zero_grad()
-        loss(flow, (x[rows],)).mean().backward()
+def train(flow: Flow, site: str, x: torch.Tensor) -> None:
+    """A short training of the conditioner that holds the plant, so that its other layers make up for what they can."""
+    parameters = list(flow.get_submodule(site.split(".network")[0]).parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(STEPS):
+        rows = torch.randint(0, len(x), (128,), generator=generator)
+        gradients = torch.autograd.grad(loss(flow, (x[rows],)).mean(), parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
         optimizer.step()
+        schedule.step()
 
 
 def rivals(flow: Flow, x: torch.Tensor) -> dict[str, dict[str, float]]:
@@ -81,72 +132,88 @@ def rivals(flow: Flow, x: torch.Tensor) -> dict[str, dict[str, float]]:
     sites = Sites(flow, loss, (x[:24],), features=0)
     raw: dict[str, float] = {}
     rank: dict[str, float] = {}
-    for rows in sites.rows((x[:300],))[1]:
+    for rows in sites.rows((x[:200],))[1]:
         moments = Moments()
-        moments.add(rows.b.flatten(0, 1), rows.v.flatten(0, 1), {}, examples=300)
-        raw[rows.site] = bottleneck(moments) * 300 / max(moments.vv, 1e-300)
+        moments.add(rows.b.flatten(0, 1), rows.v.flatten(0, 1), {}, examples=200)
+        raw[rows.site] = bottleneck(moments) * 200 / max(moments.vv, 1e-300)
         values = torch.linalg.eigvalsh(moments.bb).clamp(min=0).sqrt()
         share = values / values.sum()
         rank[rows.site] = -float(torch.exp(-(share * share.clamp(min=1e-30).log()).sum())) / len(values)
     flow.zero_grad()
-    loss(flow, (x[:300],)).mean().backward()
+    loss(flow, (x[:200],)).mean().backward()
     gradient = {n: float(p.grad.norm()) for n, p in flow.named_parameters() if n in raw and p.grad is not None}
     return {"raw bottleneck": raw, "low rank": rank, "gradient norm": gradient}
 
 
-def place_of(site: str, scores: dict[str, float]) -> int:
-    """1 if ``site`` has the largest score."""
-    return 1 + sum(v > scores.get(site, -np.inf) for n, v in scores.items() if n != site)
+def rank_of(site: str, scores: dict[str, float], among: set[str]) -> int:
+    """1 if ``site`` has the largest score; ties count against it."""
+    return 1 + sum(v >= scores.get(site, -np.inf) for n, v in scores.items() if n != site and n in among)
 
 
-def case(seed: int, place: int) -> dict[str, object]:
+def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> dict[str, object]:
     """One plant."""
     start = time.process_time()
-    flow, x = teacher(seed)
-    student, site = planted(flow, place)
-    train(student, x[FRAMES:])
+    student, site = planted(flow, place, width)
+    train(student, site, x[FRAMES:])
+    x = x[:FRAMES]
+    with torch.no_grad():
+        lost = float((loss(student, (x,)) - loss(flow, (x,))).mean())
     blocks = [name for name, m in student.named_modules() if isinstance(m, Transform)]
-    report = expressivity(student, loss, (x[:FRAMES],), blocks=blocks, features=0, chunk=500, checks=3)
-    found = {v.site: max(v.cut, 1e-9 * v.share) if v.kind == "under-powered" else 0.0 for v in report.verdicts}
-    others = max((v for n, v in found.items() if n != site), default=0.0)
-    row: dict[str, object] = {"seed": seed, "place": place, "ours": place_of(site, found) if found[site] else 99}
-    row |= {name: place_of(site, scores) for name, scores in rivals(student, x[:FRAMES]).items()}
-    row |= {"contrast": found[site] / max(others, 1e-6), "saved": found[site], "sites": len(found)}
+    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=4)
+    cuts = {v.site: v.cut if v.kind == "under-powered" else 0.0 for v in report.verdicts}
+    # Alarms by what they save, then what is significant but too small for an alarm, by t.
+    weak = {v.site: 1e-9 * v.test.t if v.source else 0.0 for v in report.verdicts}
+    told = {"ours": {site: cut or weak[site] for site, cut in cuts.items()}, **rivals(student, x)}
+    places, everything = set(layers(student)), set(cuts)
+    row: dict[str, object] = {"seed": seed, "place": place, "width": width, "nats lost": lost, "matrices": len(cuts)}
+    for name, scores in told.items():
+        row |= {name: rank_of(site, scores, places), f"{name}, all": rank_of(site, scores, everything)}
+    spread = next(v.check.spread for v in report.verdicts if v.check is not None) if report.alarms else float("nan")
+    for what, among in (("contrast", places), ("contrast, all", everything)):
+        others = max(cuts[n] for n in among if n != site)
+        row[what] = cuts[site] / max(others, WORTHWHILE * spread) if report.alarms else 0.0
+    row |= {"saved": cuts[site], "first": report.verdicts[0].site, "alarms": len(report.alarms)}
     return {**row, "seconds": time.process_time() - start}
 
 
 def main() -> None:
-    """All plants asked for."""
+    """All plants that the file does not hold yet."""
     parser = arguments(__doc__)
-    parser.add_argument("--first", type=int, default=0, help="number of the first plant; 8 per seed")
-    parser.add_argument("--plants", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=570, help="stop before this")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seconds", type=float, default=np.inf, help="CPU time after which no further plant is begun")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
+    parser.add_argument("--places", type=int, nargs="+", default=list(range(PLACES)))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.monotonic()
     known = given.json is not None and given.json.exists()
     plants = json.loads(given.json.read_text(encoding="utf-8"))["plants"] if known else []
-    for number in range(given.first, given.first + given.plants):
-        if plants and time.monotonic() - began + 1.3 * max(p["seconds"] for p in plants[-3:]) > given.seconds:
-            break
-        plants.append(case(number // PLACES, number % PLACES))
-        print(plants[-1], flush=True)
-        rows = summary(plants)
-        show(f"{len(plants)} plants among {plants[0]['sites']} matrices", rows, to=given.json)
-        if given.json is not None:
-            about = json.loads(given.json.read_text(encoding="utf-8"))
-            given.json.write_text(json.dumps({**about, "plants": plants}, indent=1) + "\n", encoding="utf-8")
+    done = {(p["seed"], p["place"], p["width"]) for p in plants}
+    for seed in given.seeds:
+        left = [(p, w) for w in given.widths for p in given.places if (seed, p, w) not in done]
+        flow, x = teacher(seed) if left else (None, None)
+        for place, width in left:
+            if time.process_time() > given.seconds:
+                return
+            plants.append(case(flow, x, seed=seed, place=place, width=width))
+            print(plants[-1], flush=True)
+            if given.json is not None:
+                show(f"{len(plants)} plants", summary(plants), to=given.json)
+                about = json.loads(given.json.read_text(encoding="utf-8"))
+                given.json.write_text(json.dumps({**about, "plants": plants}, indent=1) + "\n", encoding="utf-8")
 
 
 def summary(plants: list[dict]) -> list[dict[str, object]]:
-    """How often each way names the planted layer first, and among the first three."""
+    """How often each way names the planted layer first, and among the first three; intervals are Clopper-Pearson."""
     rows = []
     for name in ("ours", "raw bottleneck", "low rank", "gradient norm"):
-        places = np.array([p[name] for p in plants])
-        contrast = float(np.median([p["contrast"] for p in plants])) if name == "ours" else float("nan")
+        ranks, everything = (np.array([p[key] for p in plants]) for key in (name, f"{name}, all"))
+        inside = binomtest(int((ranks == 1).sum()), len(ranks)).proportion_ci()
+        contrast = f"{np.median([p['contrast'] for p in plants]):.3g}" if name == "ours" else "-"
         rows.append(
-            {"method": name, "plants": len(plants), "first": float((places == 1).mean()),
-             "first three": float((places <= 3).mean()), "median contrast": contrast}
+            {"method": name, "plants": len(plants), "first of 24 layers": float((ranks == 1).mean()),
+             "95 % interval": f"{inside.low:.3f} to {inside.high:.3f}", "first three": float((ranks <= 3).mean()),
+             f"first of all {plants[0]['matrices']} matrices": float((everything == 1).mean()),
+             "median contrast": contrast}
         )  # fmt: skip
     return rows
 

@@ -5,7 +5,7 @@ from molifold.probes.alignment import alignment, representations, watch_layers
 from molifold.probes.attention import AttentionProbe
 from molifold.probes.attribution import AttributionProbe, atom_attribution
 from molifold.probes.curvature import curvature, watch_curvature
-from molifold.probes.expressivity import Expressivity, Verdict, expressivity, watch_expressivity
+from molifold.probes.expressivity import Expressivity, Verdict, expressivity, molecular_sources, watch_expressivity
 from molifold.probes.gradient_noise import gradient_noise, watch_gradient_noise
 from molifold.probes.passive import gradient_norms, parameter_norms, update_ratios
 from molifold.probes.preserve import preserved, preserved_randomness
@@ -38,6 +38,7 @@ __all__ = [
     "gradient_noise",
     "gradient_norms",
     "input_similarity",
+    "molecular_sources",
     "parameter_norms",
     "preserved",
     "preserved_randomness",

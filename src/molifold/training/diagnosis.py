@@ -21,7 +21,7 @@ from molifold.flows.flow import Flow
 from molifold.interfaces import Moment, Record
 from molifold.molecule import Molecule
 from molifold.probes.coverage import Coverage, coverage
-from molifold.probes.expressivity import Expressivity, Verdict, expressivity
+from molifold.probes.expressivity import Expressivity, Verdict, expressivity, molecular_sources
 from molifold.probes.expressivity.watching import source_map, verdict_table
 from molifold.probes.expressivity.watching import watch_expressivity as _watch_expressivity
 from molifold.probes.stein import Stein, stein
@@ -31,10 +31,11 @@ from molifold.training.flow_parts import coordinate_atoms, coordinate_names
 from molifold.training.health import Health, examine, history_of
 from molifold.training.restore import Which, load_flow
 from molifold.transforms.coupling import Coupling
+from molifold.transforms.internal import InternalCoordinates
+from molifold.transforms.partial import PartialGeometry
+from molifold.transforms.standardize import Standardize
 from molifold.transforms.transform import Chain, Transform
 
-#: Sources "k bonds away" are offered up to this distance.
-HOPS = 4
 #: Random functions per layer; the diagnosis has hundreds of layers.
 FEATURES = 32
 #: Findings of the latents that are told.
@@ -331,21 +332,20 @@ def _molecular_sources(flow: nn.Module, x: Tensor) -> dict[str, dict[str, Tensor
     found: dict[str, dict[str, Tensor]] = {}
     if not isinstance(flow, Flow) or not isinstance(flow.transform, Chain):
         return found
+    internal, scale, *_ = flow.transform.steps
+    if not isinstance(internal, InternalCoordinates) or not isinstance(scale, Standardize):
+        return found
     for coupling, state in _states(flow, x).items():
-        known, prefix = coupling.known(state), names[coupling]
+        known, inside = coupling.known(state), f"{names[coupling]}.conditioner.network"
         conditioner = coupling.conditioner
         if not isinstance(conditioner, GraphConditioner):
             continue
-        inside = f"{prefix}.conditioner.network"
-        features, graph = conditioner.features(known), conditioner.graph
-        for k in range(1, HOPS + 1):
-            at = (graph.hops == k).to(features)
-            mean = at / at.sum(1, keepdim=True).clamp(min=1.0)
-            if at.any():
-                found.setdefault(f"atoms {k} bonds away", {})[inside] = mean @ features
+        features = conditioner.features(known)
+        shape = PartialGeometry(internal, scale, torch.from_numpy(coupling.given))(known)
+        columns = molecular_sources(internal.molecule, shape, features=features, atoms=conditioner.nodes)
         whole = features.flatten(1)
-        used = whole.abs().sum(0) > 0
-        found.setdefault("all known coordinates", {})[inside] = whole[:, used]
+        for name, values in {**columns, "all known coordinates": whole[:, whole.abs().sum(0) > 0]}.items():
+            found.setdefault(name, {})[inside] = values
     return found
 
 

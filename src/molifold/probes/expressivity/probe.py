@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from molifold.probes.expressivity.score import Proposal, Tally, Verification, propose, score
+from molifold.probes.expressivity.score import Proposal, Score, Tally, Verification, propose, score
 from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM, ExampleLoss, Rows, Sites, Sources, take
 from molifold.probes.expressivity.statistics import Moments
 from molifold.probes.expressivity.step import check_step
@@ -20,9 +20,11 @@ from molifold.probes.preserve import preserved
 
 #: Examples on which the layers are wired together.
 WIRING = 24
-#: Shares below this are not worth an alarm, however significant.
+#: Fewer groups than this cannot be tested: the tail of their t is too heavy (static layers of large micro-batches).
+GROUPS = 8
+#: What a layer itself could still follow is not worth telling below this share, however significant.
 WORTH = 0.01
-#: The linear source is named if it explains at least this part of what any other does.
+#: A simpler source (the linear one, then named ones) is named if it explains at least this part of what any other does.
 SIMPLER = 0.8
 
 
@@ -118,8 +120,8 @@ def expressivity(
         before = torch.cat(losses)
         if not bool(before.isfinite().all()):
             raise ValueError(f"loss: {int((~before.isfinite()).sum())} of {len(before)} losses are not finite")
-        tests = sum(1 + len(v.units) for v in verifications.values())
-        verdicts = [_judge(site, v, level / tests, held_out) for site, v in verifications.items()]
+        tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
+        verdicts = [_judge(site, v, level / max(tests, 1), held_out) for site, v in verifications.items()]
         verdicts = _confirm(verdicts, verifications, sites, [part for _, part in verifying], before, checks)
     return Expressivity(
         tuple(sorted(verdicts, key=_severity)), tuple(sites.uncovered), count, float(before.mean()), level, tests
@@ -138,15 +140,11 @@ def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -
     left = 1 - layer.share
     linear = tests[UPSTREAM].share * left if UPSTREAM in tests else 0.0
     nonlinear = tests[NONLINEAR].share * left - linear if NONLINEAR in tests else 0.0
-    missing = {n: s for n, s in tests.items() if s.share > WORTH and s.p_value() < level}
+    missing = {n: s for n, s in tests.items() if s.share > 0 and s.groups >= GROUPS and s.p_value() < level}
     source, kind = "", "sound"
     if missing:
-        source, kind = max(missing, key=lambda n: missing[n].share), "under-powered"
-        for simpler in (UPSTREAM, *(n for n in missing if n not in (UPSTREAM, NONLINEAR))):
-            if simpler in missing and missing[simpler].share >= SIMPLER * missing[source].share:
-                source = simpler
-                break
-    elif layer.share > WORTH and layer.p_value() < level:
+        source, kind = _simplest(missing), "under-powered"
+    elif layer.share > WORTH and layer.groups >= GROUPS and layer.p_value() < level:
         kind = "under-trained"
     tally = found.units[source] if source else found.layer
     scores = torch.cat(tally.scores).cpu().numpy()
@@ -167,6 +165,13 @@ def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -
     )
 
 
+def _simplest(missing: Mapping[str, Score]) -> str:
+    """The source that explains most; one that is simpler to give, if it explains nearly as much."""
+    named = sorted((n for n in missing if n not in (UPSTREAM, NONLINEAR)), key=lambda n: -missing[n].share)
+    most = max(score.share for score in missing.values())
+    return next(n for n in (UPSTREAM, *named, NONLINEAR) if n in missing and missing[n].share >= SIMPLER * most)
+
+
 def _positions(tally: Tally) -> np.ndarray:
     same = {len(p) for p in tally.positions}
     if len(same) != 1:
@@ -184,7 +189,8 @@ def _confirm(
     checks: int,
 ) -> list[Verdict]:
     """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful."""
-    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (v.kind != "under-powered", -v.share))
+    # Of a log-likelihood, t^2 / (2 groups) is the decrease to be had; shares and gains depend on units of the layer.
+    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (v.kind != "under-powered", -v.test.t))
     checked = {}
     for verdict in told[:checks]:
         proposal: Proposal = found[verdict.site].proposal

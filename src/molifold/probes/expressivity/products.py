@@ -72,7 +72,8 @@ class Recorder(TorchFunctionMode):
     """While active, notes every ``Product`` in ``products``; with ``edit``, adds to their outputs.
 
     With ``cut``, every product passes on a leaf of its own, so that derivatives reach the products that feed a tensor
-    directly and no others.
+    directly and no others. ``mixtures`` (product by product) is filled with what was found to be mixed how; recorders
+    of the same model that share it need not find out again.
 
     It sees ``linear``, ``matmul``, ``mm``, ``bmm``, ``addmm`` and ``baddbmm``, so a network needs no change and no
     hook, whether its layers are ``nn.Linear``, somebody's own linear class or bare parameters. Not seen: convolutions,
@@ -85,13 +86,22 @@ class Recorder(TorchFunctionMode):
     [('0.weight', (5, 3)), ('2.weight', (5, 4))]
     """
 
-    def __init__(self, model: nn.Module, *, edit: Edit | None = None, cut: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        edit: Edit | None = None,
+        cut: bool = False,
+        mixtures: dict[int, tuple[str, Tensor]] | None = None,
+    ) -> None:
         super().__init__()
+        self._mixtures = {} if mixtures is None else mixtures
+        self._parameters = dict(model.named_parameters())
         self.products: list[Product] = []
         self.passed: list[Tensor] = []
         self._cut = cut
         self._stops: set[Any] = set()
-        self._names = {id(p): name for name, p in model.named_parameters()}
+        self._names = {id(p): name for name, p in self._parameters.items()}
         self._edit = edit
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -128,7 +138,7 @@ class Recorder(TorchFunctionMode):
             if weight.ndim == 2 and (name := self._parameter(weight)) and not self._parameter(x):
                 return Product(name, x, out, left=left)
         for weight, x, left in ((a, b, True), (b, a, False)):
-            if weight.ndim == x.ndim == 3 and weight.requires_grad and (mixed := self._mixture(weight)):
+            if weight.ndim == x.ndim == 3 and weight.requires_grad and (mixed := self._mixed(weight)):
                 return Product(mixed[0], x, out, left=left, mixture=mixed[1])
         return None
 
@@ -146,6 +156,17 @@ class Recorder(TorchFunctionMode):
         names = [self._names[id(p)] for p in _leaves(weight, self._stops) if p.ndim == 2 and id(p) in self._names]
         return names[0] if len(names) == 1 else None
 
+    def _mixed(self, weight: Float[Tensor, "k out d"]) -> tuple[str, Tensor] | None:
+        """As ``_mixture``; one that was found before and still holds is not looked for again."""
+        place = len(self.products)
+        known = self._mixtures.get(place)
+        if known is not None and _rebuilt(known[1], self._parameters[known[0]], weight, within=1e-6):
+            return known
+        found = self._mixture(weight)
+        if found is not None:
+            self._mixtures[place] = found
+        return found
+
     def _mixture(self, weight: Float[Tensor, "k out d"]) -> tuple[str, Tensor] | None:
         """The 3-D parameter whose matrices ``weight`` mixes, and with which coefficients [k, shared]."""
         for parameter in _leaves(weight, self._stops):
@@ -160,11 +181,18 @@ class Recorder(TorchFunctionMode):
             if (slope := slopes[0]) is None:
                 continue
             mixture = slope[:, :, 0, 0].detach()
-            rebuilt = torch.einsum("kr,rod->kod", mixture, parameter.detach()[:, :o, :d])
-            size = weight.detach().abs().max()
-            if rebuilt.shape == weight.shape and float((rebuilt - weight.detach()).abs().max()) <= 1e-4 * float(size):
+            if _rebuilt(mixture, parameter, weight, within=1e-4):
                 return self._names[id(parameter)], mixture
         return None
+
+
+def _rebuilt(mixture: Float[Tensor, "k shared"], parameter: Tensor, weight: Tensor, *, within: float) -> bool:
+    """Whether mixing the matrices of ``parameter`` gives ``weight``, to this share of its largest entry."""
+    given = weight.detach()
+    if mixture.shape != (len(given), len(parameter)):
+        return False
+    found = torch.einsum("kr,rod->kod", mixture, parameter.detach()[:, : given.shape[1], : given.shape[2]])
+    return found.shape == given.shape and float((found - given).abs().max()) <= within * float(given.abs().max())
 
 
 def _leaves(tensor: Tensor, stops: set[Any]) -> list[Tensor]:

@@ -109,6 +109,11 @@ class Tally:
     slope: float = 0.0
     batch: int = -1
 
+    @property
+    def groups(self) -> int:
+        """Number of independent groups."""
+        return sum(len(part) for part in self.scores)
+
     def add(self, wanted: Tensor, left: Tensor, direction: Tensor, sizes: Tensor, *, batch: int) -> None:
         """Add rows [groups, positions, out]: the desired update, what is left of it, and the direction.
 
@@ -166,7 +171,8 @@ def score(tally: Tally) -> Score:
     gain = float(q.sum() / n.sum())
     groups = len(q)
     spread = float((q - gain * n).square().sum())
-    error = math.sqrt(groups / max(groups - 1, 1) * spread) / float(n.sum())
+    # One group alone says nothing about its error.
+    error = math.sqrt(groups / (groups - 1) * spread) / float(n.sum()) if groups > 1 else math.inf
     explained = 2 * float(q.sum()) - tally.norm
     return Score(gain, error, explained / tally.left if tally.left > 0 else 0.0, groups, tally.slope / float(n.sum()))
 

@@ -130,6 +130,7 @@ class Sites:
     ) -> None:
         self.model, self.loss, self.sources = model, loss, sources
         self._blocks = sorted(blocks, key=len, reverse=True)
+        self._mixtures: dict[int, tuple[str, Tensor]] = {}
         recorder, losses, desired = self._run(batch)
         n = len(losses)
         direct, _ = self._record(batch, cut=True)
@@ -200,7 +201,7 @@ class Sites:
         return b, sources
 
     def _record(self, batch: Any, *, edit: Edit | None = None, cut: bool = False) -> tuple[Recorder, Tensor]:
-        with torch.enable_grad(), Recorder(self.model, edit=edit, cut=cut) as recorder:
+        with torch.enable_grad(), Recorder(self.model, edit=edit, cut=cut, mixtures=self._mixtures) as recorder:
             losses = self.loss(self.model, batch)
         if losses.ndim != 1:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from molifold.probes.expressivity.score import Proposal
 from molifold.probes.expressivity.sites import ACTIVATIONS, UPSTREAM, Sites
 from molifold.probes.expressivity.verdict import KEPT, Check
 
-#: Amplitudes of the line search; at 1 the layer's output moves by its best least-squares update.
-AMPLITUDES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+#: Amplitudes of the line search: where it starts, and its limits. At 1 the layer's output moves by its best
+#: least-squares update.
+START, SMALLEST, LARGEST = 0.1, 1e-6, 10.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,6 @@ def check_step(
     before: Tensor,
     *,
     slope: float,
-    amplitudes: Sequence[float] = AMPLITUDES,
 ) -> Check:
     """Add what was proposed for ``site`` and measure the loss of the held-out examples.
 
@@ -77,10 +77,10 @@ def check_step(
         batches: held-out micro-batches.
         before: their losses as they are.
         slope: predicted decrease of the mean loss per unit of amplitude, to first order.
-        amplitudes: for the line search.
     """
-    # The curvature of a unit enters with the root of the step.
-    small = 1e-8 if before.numel() and _double(sites) else 1e-3
+    # The curvature of a unit enters with the root of the step; a decrease below the rounding of the loss is none.
+    rounding = 1e4 * torch.finfo(torch.float64).eps * float(before.abs().mean())
+    small = max(1e-8, rounding / slope if slope > 0 else 0.0) if _double(sites) else 1e-3
 
     def decrease(amplitude: float) -> Tensor:
         edit = adding(sites, site, proposal, source, amplitude)
@@ -88,11 +88,30 @@ def check_step(
         return torch.nan_to_num(before - after, nan=-math.inf)
 
     ratio = float(decrease(small).mean()) / (small * slope) if slope else math.nan
-    found = [(amplitude, decrease(amplitude)) for amplitude in amplitudes]
-    kept = [(a, d) for a, d in found if float(d.mean()) >= KEPT * a * slope] or found[:1]
-    amplitude, best = max(kept, key=lambda step: float(step[1].mean()))
+    amplitude, best = _search(decrease, slope)
     error = float(best.std() / math.sqrt(len(best))) if len(best) > 1 else math.inf
     return Check(ratio, amplitude, amplitude * slope, float(best.mean()), error, float(before.std()))
+
+
+def _search(decrease: Callable[[float], Tensor], slope: float) -> tuple[float, Tensor]:
+    """The amplitude that saves most of those that keep the promise, and what it saves of every example's loss.
+
+    A parabola through each step says where to go next; steps that break the promise are followed by smaller ones.
+    """
+    amplitude = START
+    saved = decrease(amplitude)
+    while float(saved.mean()) < KEPT * amplitude * slope and amplitude > 10 * SMALLEST:
+        amplitude /= 10
+        saved = decrease(amplitude)
+    while (kept := float(saved.mean()) / (amplitude * slope) if slope > 0 else 0.0) >= KEPT:
+        ahead = min(0.5 / max(1 - kept, 0.05), 10.0)
+        if 0.7 < ahead < 1.4 or not SMALLEST <= amplitude * ahead <= LARGEST:
+            break
+        further = decrease(amplitude * ahead)
+        if float(further.mean()) < max(float(saved.mean()), KEPT * amplitude * ahead * slope):
+            break
+        amplitude, saved = amplitude * ahead, further
+    return amplitude, saved
 
 
 def adding(sites: Sites, site: str, proposal: Proposal, source: str, amplitude: float) -> Any:
