@@ -111,6 +111,6 @@ def _integrated(
         return encoder.posterior(encoder.spread(y), x).mean[:, latent]
 
     found = atom_attribution(explained, y[..., None], baseline=(y - away)[..., None], also=(x,))
-    value = np.zeros(x.shape[:2])
-    np.add.at(value, (slice(None), list(internal.atoms)), found.value)
-    return AtomAttribution(value, found.gap)
+    value = np.zeros((x.shape[1], len(x)))
+    np.add.at(value, np.array(internal.atoms), found.value.T)
+    return AtomAttribution(value.T, found.gap)

@@ -27,14 +27,14 @@ from molifold.probes.expressivity.watching import watch_expressivity as _watch_e
 from molifold.probes.stein import Stein, stein
 from molifold.runs import Run
 from molifold.training.conditioner_gain import Gain, conditioner_gain
-from molifold.training.flow_parts import coordinate_atoms, coordinate_names
+from molifold.training.flow_parts import coordinate_atoms, coordinate_names, coupled, coupling_states
 from molifold.training.health import Health, examine, history_of
 from molifold.training.restore import Which, load_flow
 from molifold.transforms.coupling import Coupling
 from molifold.transforms.internal import InternalCoordinates
 from molifold.transforms.partial import PartialGeometry
 from molifold.transforms.standardize import Standardize
-from molifold.transforms.transform import Chain, Transform
+from molifold.transforms.transform import Transform
 
 #: Random functions per layer; the diagnosis has hundreds of layers.
 FEATURES = 32
@@ -314,29 +314,16 @@ def _blocks(flow: nn.Module) -> list[str]:
     return [name for name, m in flow.named_modules() if isinstance(m, Transform)]
 
 
-@torch.no_grad()
-def _states(flow: Flow, x: Tensor) -> dict[Coupling, Tensor]:
-    """What every coupling of a chain is given to transform."""
-    assert isinstance(flow.transform, Chain)
-    found = {}
-    for step in flow.transform.steps:
-        if isinstance(step, Coupling):
-            found[step] = x
-        x, _ = step(x)
-    return found
-
-
 def _molecular_sources(flow: nn.Module, x: Tensor) -> dict[str, dict[str, Tensor]]:
     """What the conditioners may see, in the ways a graph network may miss it; nothing that a coupling moves."""
-    names = {m: n for n, m in flow.named_modules()}
     found: dict[str, dict[str, Tensor]] = {}
-    if not isinstance(flow, Flow) or not isinstance(flow.transform, Chain):
+    if not coupled(flow):
         return found
-    internal, scale, *_ = flow.transform.steps
+    internal, scale, *_ = flow.transform.steps  # type: ignore[union-attr,misc]
     if not isinstance(internal, InternalCoordinates) or not isinstance(scale, Standardize):
         return found
-    for coupling, state in _states(flow, x).items():
-        known, inside = coupling.known(state), f"{names[coupling]}.conditioner.network"
+    for name, (coupling, state) in coupling_states(flow, x).items():
+        known, inside = coupling.known(state), f"{name}.conditioner.network"
         conditioner = coupling.conditioner
         if not isinstance(conditioner, GraphConditioner):
             continue
@@ -344,8 +331,8 @@ def _molecular_sources(flow: nn.Module, x: Tensor) -> dict[str, dict[str, Tensor
         shape = PartialGeometry(internal, scale, torch.from_numpy(coupling.given))(known)
         columns = molecular_sources(internal.molecule, shape, features=features, atoms=conditioner.nodes)
         whole = features.flatten(1)
-        for name, values in {**columns, "all known coordinates": whole[:, whole.abs().sum(0) > 0]}.items():
-            found.setdefault(name, {})[inside] = values
+        for source, values in {**columns, "all known coordinates": whole[:, whole.abs().sum(0) > 0]}.items():
+            found.setdefault(source, {})[inside] = values
     return found
 
 
