@@ -19,6 +19,7 @@ from molifold.probes import DEFAULT, preserved_randomness
 from molifold.runs import Run, Writer
 from molifold.training.arguments import RecipeError, checked, imported
 from molifold.training.crew import automatic_threads
+from molifold.training.evaluation import FRAMES
 from molifold.training.fit import fit
 from molifold.training.recipe import SIMULATION_PROVIDED, Recipe
 from molifold.training.result import FitResult
@@ -72,7 +73,7 @@ def train_recipe(
             flow, ensemble, energy=_for_training(energy, ensemble), losses=recipe.losses(),
             to=path if writer is None else writer, recipe=recipe.to_dict(), reference=reference,
             probes=(*probes, *recipe.probes()),
-            progress=progress, **_with_threads(recipe.training()),
+            progress=progress, **{"evaluate": FRAMES, **_with_threads(recipe.training())},
         )  # fmt: skip
     except BaseException as error:
         if writer is not None:
