@@ -141,9 +141,10 @@ def test_a_resumed_run_cuts_later_and_torn_draws_and_goes_on(tmp_path):
 
 
 def test_other_ensembles_are_left_alone_by_a_resume(tmp_path):
-    with Run.create(tmp_path / "r", molecule=PAIR) as run, Writer(
-        run.ensemble_path("mine"), PAIR, columns={"step": np.int64}
-    ) as store:
+    with (
+        Run.create(tmp_path / "r", molecule=PAIR) as run,
+        Writer(run.ensemble_path("mine"), PAIR, columns={"step": np.int64}) as store,
+    ):
         store.append(np.zeros((3, 2, 2)), step=np.arange(3))
     Run.resume(tmp_path / "r", step=0).close()
     assert len(Run.open(tmp_path / "r").ensemble("mine")) == 3

@@ -10,17 +10,21 @@ from molifold.analysis.comparison import TorsionComparison
 from molifold.analysis.divergence import Divergence
 from molifold.plots.marks import Band, Line, Mark, Points, Steps
 from molifold.plots.picture import Axis, Panel, Picture
-from molifold.plots.style import angle, label, sizes
+from molifold.plots.style import angle, at, label, sizes
 
 #: Of the highest curve, in rows.
 HEIGHT = 0.92
 
 
-def ridge(comparisons: Sequence[TorsionComparison]) -> Picture:
+def ridge(comparisons: Sequence[TorsionComparison], *, temperature: float | None = None) -> Picture:
     """Every torsion in a row: reference filled, the model drawn over it; at the right its divergence and the floor.
 
     The model is the reweighted one where there are weights. Rows are ordered by divergence over floor, so the torsion
     to worry about is at the top. Grey bars end at what a perfect model exceeds once in twenty times.
+
+    Args:
+        comparisons: one per torsion.
+        temperature: K, for the caption.
 
     Raises:
         ValueError: if there is no comparison.
@@ -43,6 +47,7 @@ def ridge(comparisons: Sequence[TorsionComparison]) -> Picture:
         marks=tuple(mark for i, c in enumerate(rows) for mark in _row(c, -i, model)),
         x=Axis(**angle()),
         y=Axis(limits=limits, ticks=names, line=False),
+        caption=at(temperature).removeprefix(" · "),
     )
     distances = Panel(
         marks=tuple(_distances(found, model, left)),

@@ -193,4 +193,3 @@ class Evaluation:
 
     def __repr__(self) -> str:
         return f"Evaluation({type(self.flow).__name__}: {self.frames} draws, at most {self.budget:.0%} of the time)"
-

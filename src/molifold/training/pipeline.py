@@ -23,7 +23,7 @@ from molifold.training.evaluation import FRAMES
 from molifold.training.fit import fit
 from molifold.training.recipe import SIMULATION_PROVIDED, Recipe
 from molifold.training.result import FitResult
-from molifold.training.session import thinned
+from molifold.training.session import REFERENCE_FRAMES
 
 #: Frames per call when energies of loaded frames are computed.
 ENERGY_BATCH = 4096
@@ -63,7 +63,7 @@ def train_recipe(
         ensemble = make_ensemble(
             recipe, system, energy, to=path / "ensembles" / "simulation", progress=simulation_progress
         )
-        reference = thinned(ensemble)
+        reference = ensemble.thinned(REFERENCE_FRAMES)
         with preserved_randomness():
             torch.manual_seed(recipe.seed)
             flow = recipe.flow(system.molecule, reference)

@@ -236,7 +236,7 @@ class Session:
         for k, reference in enumerate(references):
             name = "reference" if k == 0 else f"reference-{k + 1}"
             if name not in self.writer.run.ensembles:
-                thinned(reference).save(self.writer.ensemble_path(name))
+                reference.thinned(REFERENCE_FRAMES).save(self.writer.ensemble_path(name))
         self._save()
         self._spikes = SpikeKeeper(self.trainer, self.writer, ensembles)
         frames = self.trainer.parts[0].frames
@@ -256,7 +256,7 @@ class Session:
             # Weights are of the target itself; frames with importances of their own are no reference.
             yield Evaluation(
                 flow, writer, molecule=ensemble.molecule, energy=_bare(energy), name=name, frames=frames,
-                reference=None if "weight" in ensemble.columns else thinned(ensemble),
+                reference=None if "weight" in ensemble.columns else ensemble.thinned(REFERENCE_FRAMES),
                 budget=budget / len(ensembles), seed=self.settings.seed, device=str(trainer.fabric.device),
             )  # fmt: skip
 
@@ -310,8 +310,3 @@ def _first_nll(flow: nn.Module, x: Tensor) -> Tensor:
 def _bare(energy: Energy | None) -> Energy | None:
     """The target itself, without what makes it easier to train on."""
     return energy.energy if isinstance(energy, Regularized) else energy
-
-
-def thinned(ensemble: Ensemble) -> Ensemble:
-    """At most ``REFERENCE_FRAMES`` frames, evenly spaced."""
-    return ensemble[np.unique(np.linspace(0, len(ensemble) - 1, REFERENCE_FRAMES).astype(int))]

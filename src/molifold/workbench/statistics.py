@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from molifold.workbench.collection import Collection
-from molifold.workbench.panels import Panel, panels
+from molifold.workbench.guide import Panel
+from molifold.workbench.panels import panels
 from molifold.workbench.report import parts_of_run
 from molifold.workbench.results import ReportParts, analyse
 from molifold.workbench.verdict import Finding, findings
@@ -45,4 +46,4 @@ def statistics_of(collection: Collection, *, run: str, ensemble: str) -> Statist
         parts = ReportParts(collection.ensemble(ensemble))
     results = analyse(parts)
     found = findings(results) if parts.generated.log_q is not None else []
-    return Statistics(tuple(found), {f"panel-{i}": p for i, p in enumerate(panels(parts, results))})
+    return Statistics(tuple(found), {p.key: p for p in panels(parts, results)})
