@@ -55,9 +55,11 @@ def open_pair(
 def open_ensemble(what: str | Path, *, top: str | Path | None = None) -> Ensemble:
     """An ensemble by name: a store, a run (its draws), ``RUN:NAME`` (an ensemble that a run keeps), or a trajectory.
 
+    ``RUN:history@STEP`` are the draws that were taken during training at that step.
+
     Raises:
         FileNotFoundError: if there is nothing of that name.
-        ValueError: if a run keeps no such ensemble.
+        ValueError: if a run keeps no such ensemble, or it has no draws of that step.
     """
     from molifold.data import load
     from molifold.runs import Run
@@ -65,9 +67,10 @@ def open_ensemble(what: str | Path, *, top: str | Path | None = None) -> Ensembl
     path, _, name = str(what).rpartition(":")
     if path and (Path(path) / "run.json").is_file():
         run = Run.open(path)
+        name, _, step = name.partition("@")
         if name not in run.ensembles:
             raise ValueError(f"{what}: the run keeps the ensembles {', '.join(run.ensembles) or 'none'}")
-        return run.ensemble(name)
+        return _of_step(run.ensemble(name), step, what=str(what)) if step else run.ensemble(name)
     if (Path(what) / "run.json").is_file():
         return open_ensemble(f"{what}:generated", top=top)
     if not Path(what).exists():
@@ -75,6 +78,14 @@ def open_ensemble(what: str | Path, *, top: str | Path | None = None) -> Ensembl
     if (Path(what) / "header.json").is_file():  # load would number its draws as if they were a trajectory
         return Ensemble.load(what)
     return load(what, top=top)
+
+
+def _of_step(ensemble: Ensemble, step: str, *, what: str) -> Ensemble:
+    known = np.asarray(ensemble.columns.get("step", ()))
+    if not step.isdigit() or not (known == int(step)).any():
+        there = ", ".join(map(str, np.unique(known))) or "none"
+        raise ValueError(f"{what}: no frame of step {step!r}; the ensemble has the steps {there}")
+    return ensemble[np.flatnonzero(known == int(step))]
 
 
 @contextmanager
