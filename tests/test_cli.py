@@ -378,7 +378,9 @@ def test_compare_takes_runs(molifold, demo_run):
     assert molifold("compare", demo_run, f"{demo_run}:generated", "--samples", 50)[0] == 0
     assert "the run keeps the ensembles" in molifold("compare", demo_run, f"{demo_run}:nonsense")[2]
     assert molifold("compare", f"{demo_run}:history@100", f"{demo_run}:reference", "--samples", 50)[0] == 0
-    assert "no frame of step '3'; the ensemble has the steps" in molifold("compare", f"{demo_run}:history@3", demo_run)[2]
+    assert (
+        "no frame of step '3'; the ensemble has the steps" in molifold("compare", f"{demo_run}:history@3", demo_run)[2]
+    )
 
 
 def test_analyze_writes_tables_figures_and_structures(molifold, tmp_path):

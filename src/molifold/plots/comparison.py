@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from molifold.analysis.divergence import Divergence
 from molifold.analysis.ensemble_comparison import EnsembleComparison, standard_errors, stands_out
+from molifold.analysis.freedom import DegreeOfFreedom
 from molifold.analysis.sides import About
 from molifold.analysis.uncertainty import Estimate
 from molifold.analysis.verdict import verdict
@@ -58,7 +59,7 @@ def _about(side: About) -> str:
 
 def _rows(found: EnsembleComparison) -> Iterator[_Row]:
     for f in (found.relevant or found.freedoms)[:FREEDOMS]:
-        yield _divergence(label(f.freedom.name), f.divergence)
+        yield _divergence(_called(f.freedom), f.divergence)
     for m in found.maps:
         names = ", ".join(label(n) for n in m.names)
         yield _divergence(names, m.divergence)
@@ -74,6 +75,10 @@ def _rows(found: EnsembleComparison) -> Iterator[_Row]:
     if found.ess is not None:
         s = found.ess
         yield (("weights", "ESS / %", f"{100 * s.fraction:.1f} ± {100 * s.error:.1f}", "", ""), "muted")
+
+
+def _called(freedom: DegreeOfFreedom) -> str:
+    return label(freedom.name) if freedom.kind == "torsion" else freedom.name.replace("_", " ")
 
 
 def _divergence(name: str, d: Divergence) -> _Row:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from molifold.analysis.comparison import TorsionComparison
 from molifold.analysis.histograms import Histogram
 from molifold.plots.marks import Band, Mark, Steps, Text
@@ -39,7 +41,7 @@ def torsions(comparisons: Sequence[TorsionComparison], *, temperature: float | N
 
 
 def _panel(c: TorsionComparison, temperature: float | None) -> Panel:
-    top = max(h.density.max() for h in (c.reference, c.raw, c.reweighted) if h is not None)
+    top = max((h.density + np.nan_to_num(h.error)).max() for h in (c.reference, c.raw, c.reweighted) if h is not None)
     said = f"JSD / mbit: raw {milli(c.raw_divergence.value)}"
     floor = c.raw_divergence.floor
     if c.reweighted_divergence is not None:
@@ -48,7 +50,7 @@ def _panel(c: TorsionComparison, temperature: float | None) -> Panel:
     note = Text(x=0.98, y=1, text=f"{said}\nfloor {milli(floor)}", inside="panel", across="right", up="top")
     return Panel(
         marks=(*_histograms(c), note),
-        x=Axis(**angle()),
+        x=Axis(**angle(step=90)),
         y=Axis(limits=(0, 1.42 * top), ticks=(), line=False),
         title=label(c.name),
         caption=at(temperature).removeprefix(" · "),

@@ -16,6 +16,8 @@ from molifold.workbench.guide import Panel
 
 #: Steps that are shown, and draws that a step must have to be.
 STEPS, FEW = 8, 64
+#: Bins and colours of a map of a thousand draws: one frame in the densest of such bins is about 5 kT.
+BINS, LIMIT = 32, 6.0
 
 
 def evolution_panels(
@@ -41,9 +43,7 @@ def evolution_panels(
     if pairs:
         pair = pairs[0]
         pair_names = f"{label(pair[0])} and {label(pair[1])}"
-        maps = over_steps(
-            lambda e: plots.ramachandran({"raw": analysis.ramachandran(e, pair)}, temperature=temperature)
-        )
+        maps = over_steps(lambda e: _map(e, pair, temperature))
         yield Panel("evolution_map", f"During training: map of {pair_names}", maps, guide.EVOLUTION)
     names = tuple(analysis.named_torsions(last.molecule))
     if names:
@@ -54,7 +54,7 @@ def evolution_panels(
             lambda e: plots.energies(analysis.energy_comparison(e, known), temperature=temperature)  # type: ignore[arg-type]
         )
         yield Panel("evolution_energies", "During training: energies", energies, guide.EVOLUTION)
-    if last.log_p is not None and last.log_q is not None:
+    if last.log_q is not None and all(_weighs(part) for part in at.values()):
         weights = over_steps(lambda e: plots.weights(log_weights(e), temperature=temperature))
         yield Panel("evolution_weights", "During training: importance weights", weights, guide.EVOLUTION)
 
@@ -68,6 +68,16 @@ def _parts(history: Ensemble) -> dict[int, Ensemble]:
     parts = {int(step): history[np.flatnonzero(column == step)] for step in chosen}
     whole = {step: np.isfinite(np.asarray(part.x)).all((1, 2)) for step, part in parts.items()}
     return {step: part[whole[step]] for step, part in parts.items() if whole[step].sum() >= FEW}
+
+
+def _weighs(drawn: Ensemble) -> bool:
+    """Whether enough draws have a weight: at the start all may clash."""
+    return drawn.log_p is not None and int(np.isfinite(log_weights(drawn)).sum()) >= FEW
+
+
+def _map(drawn: Ensemble, pair: tuple[str, str], temperature: float | None) -> Picture:
+    found = {"raw": analysis.ramachandran(drawn, pair, bins=BINS)}
+    return plots.ramachandran(found, temperature=temperature, limit=LIMIT)
 
 
 def _profile(drawn: Ensemble, known: Ensemble | None, name: str, temperature: float | None) -> Picture:
