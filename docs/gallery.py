@@ -1,8 +1,9 @@
 """Render every picture of the gallery: python docs/gallery.py DATA [FOLDER] [DPI] [RUN].
 
-DATA holds 70 ns of alanine dipeptide: ``trajectory-0.dcd`` to ``trajectory-6.dcd`` and ``ala2.pdb`` (doi:10.6084/m9.figshare.1026131). The "model"
-is trajectories 0 to 2, the "reference" 3 to 6; weights carry the simulation from 300 K to 310 K. RUN is a training of `molifold train` (300 steps of 256 frames on
-10,000 frames of replica exchange, looked at every ten steps), whose history is drawn; without it these pictures stay.
+DATA holds 70 ns of alanine dipeptide: ``trajectory-0.dcd`` to ``trajectory-6.dcd`` and ``ala2.pdb``
+(doi:10.6084/m9.figshare.1026131). The "model" is trajectories 0 to 2, the "reference" 3 to 6; weights carry the
+simulation from 300 K to 310 K. RUN is a training of ``molifold train`` (300 steps of 256 frames, on 10,000 frames of
+replica exchange, looked at every ten steps), whose history is drawn; without it those pictures stay as they are.
 """
 
 from __future__ import annotations

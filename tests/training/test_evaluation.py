@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from toy_density import Spring, Toy, frames, nll
 from torch import nn
+from toy_density import Spring, Toy, frames, nll
 
 from molifold import Ensemble, Molecule, analysis
 from molifold.runs import Run
@@ -80,7 +80,7 @@ def test_distance_is_one_for_a_perfect_generator_and_large_for_a_wrong_one():
 class Scripted(nn.Module):
     """Draws what it is told to."""
 
-    def __init__(self, fail=False, slow=0.0):
+    def __init__(self, *, fail=False, slow=0.0):
         super().__init__()
         self.fail, self.slow = fail, slow
 
@@ -190,8 +190,8 @@ def test_draws_can_be_asked_for(tmp_path):
     thread.join()
     assert result.reason == "stopped"
     events = Run.open(path).events()[0]
-    assert ["frames: got 'many', expected a whole number from 1 to 1,000,000"] == [
-        e["message"] for e in events if e["kind"] == "request_rejected"
+    assert [e["message"] for e in events if e["kind"] == "request_rejected"] == [
+        "frames: got 'many', expected a whole number from 1 to 1,000,000"
     ]
     assert len(Run.open(path).ensemble("history")) == 70, "nothing on a schedule without evaluate="
 

@@ -1,4 +1,5 @@
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,6 +18,9 @@ from molifold.workbench import (
     write_analysis,
     write_report,
 )
+from molifold.workbench.collection import Collection
+from molifold.workbench.report import parts_of_run
+from molifold.workbench.statistics import statistics_of
 
 ALANINE = Molecule.from_sequence("A")
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -296,6 +300,16 @@ def test_a_report_shows_comparison_clusters_and_how_the_distribution_grew(run_wi
     assert page.count('class="finding') > 4
 
 
+def test_a_run_that_still_learns_is_judged_by_its_last_draws(run_with_history, tmp_path):
+    shutil.copytree(run_with_history, tmp_path / "run", ignore=shutil.ignore_patterns("generated"))
+    parts = parts_of_run(tmp_path / "run")
+    assert parts.title.endswith("draws at step 60")
+    np.testing.assert_array_equal(parts.generated.columns["step"], 60)
+    listed = statistics_of(Collection([tmp_path / "run"]), run="run", ensemble="").listed()
+    assert {"evolution_map", "energies", "weights"} <= {p["key"] for p in listed["pictures"]}
+    assert listed["findings"]
+
+
 def test_an_analysis_is_a_page_in_the_same_form(tmp_path):
     ensemble = butane(800, 1, trajectory=np.arange(800) // 50)
     found = analyze_ensemble(ensemble)
@@ -303,7 +317,6 @@ def test_an_analysis_is_a_page_in_the_same_form(tmp_path):
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
-    assert "molifold report" in page or "analysis" in page
     assert "<h2>Clusters" in page
     assert "Never seen so far" in page
     assert "not computed" in page

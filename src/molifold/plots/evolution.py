@@ -53,7 +53,7 @@ def evolution(pictures: Mapping[int, Picture], *, panel: int = 0) -> Picture:
 
 
 def _small(panel: Panel, *, title: str) -> Panel:
-    """The panel as fits among many: no words over its marks (its caption stays), every second tick where there are many."""
+    """The panel as fits among many: no words over its marks, but its caption; every second of many ticks."""
     marks = tuple(mark for mark in panel.marks if not (isinstance(mark, Text) and mark.inside == "panel"))
     return replace(panel, title=title, marks=marks, x=_sparse(panel.x), y=_sparse(panel.y))
 

@@ -69,9 +69,9 @@ def chapman_kolmogorov(found: ChapmanKolmogorov) -> Picture:
             legend="lower left" if i == 0 else "",
         ))  # fmt: skip
     placed, widths, heights = grid(panels, columns=COLUMNS)
-    verdict = "passes" if found.passes else "fails"
+    verdict, about = "passes" if found.passes else "fails", f"n {count(found.n)}{at(found.temperature)}"
     return Picture(
         name="chapman_kolmogorov", panels=placed, widths=widths, heights=heights,
-        title=f"{verdict}: largest difference {found.worst:.1f} standard errors · n {count(found.n)}{at(found.temperature)}",
+        title=f"{verdict}: largest difference {found.worst:.1f} standard errors · {about}",
         size=(2.2 * len(widths) + 0.6, 2.1 * len(heights) + 0.8),
     )  # fmt: skip

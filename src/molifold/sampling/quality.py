@@ -114,5 +114,5 @@ def _divergences(drawn: Ensemble, reference: Ensemble | None, seed: int) -> dict
 
 
 def with_torsions(ensemble: Ensemble) -> Ensemble:
-    """The ensemble with every rotatable torsion as a column, if it is of molecules in space: measured once, for many."""
+    """The ensemble with every rotatable torsion as a column, if it is of molecules in space."""
     return measure(ensemble) if ensemble.molecule.dimensions == 3 else ensemble

@@ -153,8 +153,8 @@ HEALTH = Help(
 
 EVOLUTION = Help(
     shows=(
-        "The same picture of raw draws at up to eight steps of the training, on the same axes. A step has few draws, so "
-        "each is coarser than that of the final draws."
+        "The same picture of raw draws at up to eight steps of the training, on the same axes. A step has few draws, "
+        "so each is coarser than that of the final draws."
     ),
     healthy="The last steps look alike, and like the reference.",
     otherwise=(

@@ -82,6 +82,8 @@ def report_from_run(
 ) -> Path:
     """Report of a run directory: its ensembles, its scalars and its settings.
 
+    Before samples are drawn into the run, the report is of the last draws of its ``history``.
+
     Args:
         run: the run, or its directory.
         path: file to write; default ``report.html`` in the run.
@@ -90,7 +92,7 @@ def report_from_run(
         seed: of bootstraps and of random halves.
 
     Raises:
-        ValueError: if the run keeps no ensemble ``generated``, or none of the target temperature.
+        ValueError: if the run keeps no ensemble ``generated`` or ``history``, or none of the target temperature.
         RunFormatError: if the directory is no run.
     """
     parts = parts_of_run(run, reference=reference)
@@ -104,12 +106,7 @@ def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) ->
     from molifold.runs import Run
 
     run = Run.open(run) if isinstance(run, str | Path) else run
-    if "generated" not in run.ensembles:
-        raise ValueError(
-            f"run: {run.path} keeps the ensembles {list(run.ensembles)}, expected 'generated' among them; "
-            "draw samples into the run first (molifold sample)"
-        )
-    generated = run.ensemble("generated")
+    generated, drawn = _drawn(run)
     if reference is None:
         kept = [name for name in ("simulation", "reference") if name in run.ensembles]
         reference = run.ensemble(kept[0]) if kept else None
@@ -133,10 +130,24 @@ def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) ->
         history=run.scalars()[0],
         settings={"run": run.path.name, **about, "state": run.state},
         temperature=temperature,
-        title=f"{name}: {run.path.name}",
+        title=f"{name}: {run.path.name}{drawn}",
         diagnosis=str(run.record("diagnosis")[1]["text"]) if "diagnosis" in run.records else "",
         evolution=run.ensemble("history") if "history" in run.ensembles else None,
     )
+
+
+def _drawn(run: Run) -> tuple[Ensemble, str]:
+    """What the run's flow drew: at the end, or at the last look while it learns; and words for the latter."""
+    if "generated" in run.ensembles:
+        return run.ensemble("generated"), ""
+    history = run.ensemble("history") if "history" in run.ensembles else ()
+    if not len(history):
+        raise ValueError(
+            f"run: {run.path} keeps the ensembles {list(run.ensembles)}, expected 'generated' among them; "
+            "draw samples into the run first (molifold sample)"
+        )
+    steps = np.asarray(history.columns["step"])
+    return history[np.flatnonzero(steps == steps[-1])], f", draws at step {steps[-1]:,}"
 
 
 def _find_temperature(generated: Ensemble, info: Mapping[str, Any], reference: Ensemble | None) -> float | None:

@@ -69,8 +69,8 @@ class RamachandranResult:
 class Results:
     """Results of a report; None or empty where the parts did not allow it.
 
-    ``dropped`` counts drawn frames whose weight was NaN or +inf and was set to zero. ``comparison`` and ``states`` are of
-    at most ``LOOKED_AT`` frames a side.
+    ``dropped`` counts drawn frames whose weight was NaN or +inf and was set to zero. ``comparison`` and ``states``
+    are of at most ``LOOKED_AT`` frames a side.
     """
 
     log_w: Float[ndarray, " frames"] | None

@@ -34,13 +34,19 @@ class Statistics:
         }
 
 
+def drawn_by(collection: Collection, run: str) -> str:
+    """The ensemble that holds the draws of a run; empty if it has none yet."""
+    known = collection.ensembles()
+    return next((name for name in (f"{run}/generated", f"{run}/history") if run and name in known), "")
+
+
 def statistics_of(collection: Collection, *, run: str, ensemble: str) -> Statistics:
-    """Of the draws of ``run`` against its simulation; of ``ensemble`` alone if the run has no draws yet.
+    """Of the draws of ``run`` against its simulation (the last ones while it learns); else of ``ensemble`` alone.
 
     Raises:
         KeyError: if there is neither.
     """
-    if run and f"{run}/generated" in collection.ensembles():
+    if drawn_by(collection, run):
         parts = parts_of_run(collection.run(run))
     else:
         parts = ReportParts(collection.ensemble(ensemble))
