@@ -140,8 +140,8 @@ def _drawn(run: Run) -> tuple[Ensemble, str]:
     """What the run's flow drew: at the end, or at the last look while it learns; and words for the latter."""
     if "generated" in run.ensembles:
         return run.ensemble("generated"), ""
-    history = run.ensemble("history") if "history" in run.ensembles else ()
-    if not len(history):
+    history = run.ensemble("history") if "history" in run.ensembles else None
+    if history is None or not len(history):
         raise ValueError(
             f"run: {run.path} keeps the ensembles {list(run.ensembles)}, expected 'generated' among them; "
             "draw samples into the run first (molifold sample)"
