@@ -1,7 +1,9 @@
-"""Render every picture of the gallery from 70 ns of alanine dipeptide: python docs/gallery.py DATA [FOLDER] [DPI].
+"""Render every picture of the gallery: python docs/gallery.py DATA [FOLDER] [DPI] [RUN].
 
-DATA holds ``trajectory-0.dcd`` to ``trajectory-6.dcd`` and ``ala2.pdb`` (doi:10.6084/m9.figshare.1026131). The "model"
-is trajectories 0 to 2, the "reference" 3 to 6; weights carry the simulation from 300 K to 310 K.
+DATA holds 70 ns of alanine dipeptide: ``trajectory-0.dcd`` to ``trajectory-6.dcd`` and ``ala2.pdb``
+(doi:10.6084/m9.figshare.1026131). The "model" is trajectories 0 to 2, the "reference" 3 to 6; weights carry the
+simulation from 300 K to 310 K. RUN is a training of ``molifold train`` (300 steps of 256 frames, on 10,000 frames of
+replica exchange, looked at every ten steps), whose history is drawn; without it those pictures stay as they are.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import gzip
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ from molifold import Ensemble, analysis, plots
 from molifold.analysis import clusters, markov, metastable, methods, surfaces
 from molifold.data import load
 from molifold.plots import Picture
+from molifold.runs import Run
+from molifold.workbench.evolving import evolution_panels
 
 KT = 0.00831446261815324 * 300
 
@@ -53,11 +58,12 @@ def pictures(folder: Path) -> Iterator[tuple[str, Picture]]:
     yield "curve", plots.surface(surfaces.free_energy_surface(phi_psi, ["psi"]))
     names = list(analysis.named_torsions(model.molecule))
     torsions = analysis.torsion_comparison(model, reference, names=names)
-    yield "ridge", plots.ridge(torsions)
+    yield "ridge", plots.ridge(torsions, temperature=300)
+    yield "torsions", plots.torsions(torsions, temperature=300)
     yield "energies", plots.energies(analysis.energy_comparison(model, reference), temperature=300)
-    yield "weights", plots.weights(np.asarray(everything.log_p) * (300 / 310 - 1))
+    yield "weights", plots.weights(np.asarray(everything.log_p) * (300 / 310 - 1), temperature=310)
     yield from _states(phi_psi)
-    yield "comparison", plots.comparison(analysis.compare_ensembles(model, reference))
+    yield "comparison", plots.comparison(analysis.compare_ensembles(model, reference), temperature=300)
 
 
 def _states(everything: Ensemble) -> Iterator[tuple[str, Picture]]:
@@ -74,11 +80,19 @@ def _states(everything: Ensemble) -> Iterator[tuple[str, Picture]]:
     yield "chapman_kolmogorov", plots.chapman_kolmogorov(test)
 
 
+def evolution(run: Path) -> Iterator[tuple[str, Picture]]:
+    """How the distribution grew in a training."""
+    kept = Run.open(run)
+    for panel in evolution_panels(kept.ensemble("history"), kept.ensemble("reference"), temperature=300):
+        yield panel.key, panel.picture
+    yield "training", plots.training(kept.scalars()[0])
+
+
 def main() -> None:
     """Draw everything."""
-    data, folder, dpi = (*sys.argv[1:], *("", "docs/images/gallery", "90")[len(sys.argv) - 1 :])
+    data, folder, dpi, run = (*sys.argv[1:], *("", "docs/images/gallery", "90", "")[len(sys.argv) - 1 :])
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures(Path(data)):
+    for name, picture in chain(pictures(Path(data)), evolution(Path(run)) if run else ()):
         picture.save(Path(folder) / f"{name}.png", dpi=int(dpi))
         print(name, picture)
 

@@ -269,12 +269,13 @@ def test_a_structure_of_ones_own_from_recipe_to_samples(molifold, tmp_path, monk
 def test_demo_leaves_a_run_with_everything(demo_run):
     run = Run.open(demo_run)
     assert run.state == "finished"
-    assert {"reference", "generated"} <= set(run.ensembles)
+    assert {"reference", "generated", "history"} <= set(run.ensembles)
     generated = run.ensemble("generated")
     assert len(generated) == 2000
     assert np.isfinite(generated.log_w).mean() > 0.99
     page = (demo_run / "report.html").read_text(encoding="utf-8")
     assert "<html" in page
+    assert "During training: map of" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
@@ -339,7 +340,7 @@ def test_compare_prints_a_verdict_and_writes_tables_and_figures(molifold, two_st
     tables = [tmp_path / f"all.{ending}" for ending in ("csv", "parquet", "json")]
     options = [word for path in tables for word in (f"--{path.suffix[1:]}", path)]
     quick = ["--samples", 50, "--distance", "0-3"]
-    options += ["--figures", tmp_path / "figures", "--strict"]
+    options += ["--figures", tmp_path / "figures", "--html", tmp_path / "page.html", "--strict"]
     code, out, err = molifold("compare", wide, narrow, *quick, *options)
     assert (code, err) == (1, ""), "they differ, strictly"
     assert "Different from the reference: " in out
@@ -351,7 +352,10 @@ def test_compare_prints_a_verdict_and_writes_tables_and_figures(molifold, two_st
     found = json.loads(tables[2].read_text())
     assert found["verdict"]["status"] == "bad"
     assert len(found["rows"]) == len(rows) == parquet.read_table(tables[1]).num_rows
-    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png"}
+    assert {"comparison.png", "ridge.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Everything that was compared" in page
+    assert "wider: standard deviation" in page
 
 
 def test_compare_says_what_it_cannot_open(molifold, two_stores, tmp_path):
@@ -373,6 +377,10 @@ def test_compare_takes_runs(molifold, demo_run):
     assert "phi x psi" in out
     assert molifold("compare", demo_run, f"{demo_run}:generated", "--samples", 50)[0] == 0
     assert "the run keeps the ensembles" in molifold("compare", demo_run, f"{demo_run}:nonsense")[2]
+    assert molifold("compare", f"{demo_run}:history@100", f"{demo_run}:reference", "--samples", 50)[0] == 0
+    assert (
+        "no frame of step '3'; the ensemble has the steps" in molifold("compare", f"{demo_run}:history@3", demo_run)[2]
+    )
 
 
 def test_analyze_writes_tables_figures_and_structures(molifold, tmp_path):
@@ -382,12 +390,14 @@ def test_analyze_writes_tables_figures_and_structures(molifold, tmp_path):
     Ensemble(system.molecule, x, columns={"trajectory": np.arange(300) // 100}).save(tmp_path / "e")
     files = [tmp_path / f"a.{ending}" for ending in ("csv", "parquet", "json")]
     code, out, err = molifold("analyze", tmp_path / "e", "--method", "k-means", "--clusters", 2, "--csv", files[0],
-                              "--parquet", files[1], "--json", files[2], "--figures", tmp_path / "f")  # fmt: skip
+                              "--parquet", files[1], "--json", files[2], "--figures", tmp_path / "f",
+                              "--html", tmp_path / "page.html")  # fmt: skip
     assert (code, err.splitlines()[0]) == (0, "degrees of freedom ...")
     assert "Clusters by KMeans(k=2)" in out
     rows = json.loads(files[2].read_text())["rows"]
     assert len(rows) == parquet.read_table(files[1]).num_rows == len(files[0].read_text().splitlines()) - 1
     assert mdtraj.load(tmp_path / "f" / "cluster_1.pdb").n_atoms == 14
+    assert "<h2>Clusters" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_analyze_says_what_is_wrong(molifold, tmp_path):

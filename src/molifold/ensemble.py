@@ -88,6 +88,14 @@ class Ensemble:
             columns={k: v[index] for k, v in self.columns.items()},
         )
 
+    def thinned(self, most: int) -> Ensemble:
+        """At most so many frames, evenly spaced.
+
+        >>> Ensemble(Molecule(elements=("X",)), np.zeros((10, 1, 3))).thinned(4)
+        Ensemble('molecule': 4 frames x 1 atoms)
+        """
+        return self if len(self) <= most else self[np.linspace(0, len(self) - 1, most).astype(np.int64)]
+
     def assign(self, **columns: ndarray) -> Ensemble:
         """A copy with columns added or replaced (the coordinates are shared)."""
         return replace(self, columns={**self.columns, **columns})

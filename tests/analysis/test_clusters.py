@@ -9,7 +9,7 @@ from molifold.analysis import analyze_ensemble
 from molifold.analysis.cluster_matching import match_clusters, same_clusters
 from molifold.analysis.clusters import cluster
 from molifold.analysis.correlation import autocorrelation, vamp_score
-from molifold.analysis.landscape import pca, tica
+from molifold.analysis.landscape import pca, tica, umap
 from molifold.analysis.methods import HDBSCAN, DensityPeaks, KCenters, KMeans
 from molifold.analysis.multistate import mbar, mbar_temperatures
 from molifold.units import kT
@@ -145,3 +145,19 @@ def test_the_whole_analysis_of_a_simulation_and_of_draws(simulated):
     assert alone.frames == 400
     assert alone.kinetics is None
     assert "independent draws" in alone.skipped["kinetics"]
+
+
+@pytest.mark.slow
+def test_umap_keeps_far_clusters_apart_and_repeats_itself():
+    rng = np.random.default_rng(0)
+    side = np.arange(120) % 2
+    columns = {name: rng.normal(np.where(side, 1.5, -1.5), 0.15) for name in "abcd"}
+    two = Ensemble(Molecule(elements=("X",)), np.zeros((120, 1, 3)), columns=columns)
+    found = umap(two, of=list(columns))
+    z = found(two)
+    centres = np.array([z[side == k].mean(0) for k in (0, 1)])
+    spread = max(np.linalg.norm(z[side == k] - centres[k], axis=1).max() for k in (0, 1))
+    assert np.linalg.norm(centres[0] - centres[1]) > 2 * spread, "no frame is nearer to the other cluster"
+    np.testing.assert_array_equal(umap(two, of=list(columns))(two), z)
+    with pytest.raises(ValueError, match=r"ensemble: got 15 frames, expected more than 15 \(neighbours\)"):
+        umap(two[:15], of=list(columns))

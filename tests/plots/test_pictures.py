@@ -1,6 +1,7 @@
 """Every picture without drawing it (the backend "none"): the plain data says what would be seen."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -18,7 +19,7 @@ from molifold.analysis.metastable import mean_first_passage_times
 from molifold.analysis.methods import KMeans
 from molifold.analysis.surfaces import free_energy_surface
 from molifold.plots import encoding, marks
-from molifold.plots.marks import KINDS, Contours, Heatmap, Line, Network, Structure, Table, arrays
+from molifold.plots.marks import KINDS, Contours, Heatmap, Line, Network, Structure, Table, Text, arrays
 from molifold.plots.molecules import aligned, image, structure
 from molifold.plots.picture import Axis, Panel, Picture
 from molifold.plots.style import PALETTE
@@ -41,7 +42,7 @@ def chain(n, seed):
     x[:, 3, 1:] = -0.14 * np.stack([np.cos(phi), np.sin(phi)], axis=1)
     columns = {"trajectory": np.arange(n) // (n // 10), "time": np.arange(n) % (n // 10) * 2.0, "phi": phi, "psi": psi}
     log_p = -rng.gamma(20, size=n)
-    return Ensemble(BUTANE, x, log_p=log_p, columns=columns), state
+    return Ensemble(BUTANE, x, log_p=log_p, columns=columns, meta={"temperature": 300.0}), state
 
 
 @pytest.fixture(scope="module")
@@ -52,28 +53,32 @@ def made():
     found = cluster(e, KMeans(3), of=["phi"], refits=1)
     model = markov_model(e, state, 1, repeats=5)
     torsions = analysis.torsion_comparison(e, other, names=["phi", "psi"])
-    density = {s: plots.ramachandran({"raw": analysis.ramachandran(part)}) for s, part in ((1, e), (2, other))}
+    density = {
+        s: plots.ramachandran({"raw": analysis.ramachandran(part)}, temperature=300) for s, part in ((1, e), (2, other))
+    }
+    profile = analysis.circular_histogram(e.columns["phi"])
     return {
         "ramachandran": density[1],
         "surface": plots.surface(free_energy_surface(e, ["phi", "psi"], bins=24, periodic=["phi", "psi"])),
         "curve": plots.surface(free_energy_surface(e, "phi", bins=24, periodic=["phi"])),
-        "ridge": plots.ridge(torsions),
-        "torsions": plots.torsions(torsions),
+        "ridge": plots.ridge(torsions, temperature=300),
+        "torsions": plots.torsions(torsions, temperature=300),
         "energies": plots.energies(analysis.energy_comparison(e, other), temperature=300),
-        "weights": plots.weights(np.random.default_rng(0).normal(size=1000)),
+        "weights": plots.weights(np.random.default_rng(0).normal(size=1000), temperature=300),
         "training": plots.training([{"step": s, "loss": 1 / s} for s in range(1, 30)]),
         "clusters": plots.clusters(found, e, behind=3),
         "timescales": plots.timescales(implied_timescales(e, state, (1, 2, 4), repeats=5, processes=1)),
         "chapman_kolmogorov": plots.chapman_kolmogorov(chapman_kolmogorov(e, state, 1, steps=3, repeats=5)),
         "network": plots.network(model, mean_first_passage_times(model)),
-        "comparison": plots.comparison(analysis.compare_ensembles(e, other, repeats=2)),
+        "comparison": plots.comparison(analysis.compare_ensembles(e, other, repeats=2), temperature=300),
+        "free_energy": plots.free_energy({}, profiles={"raw": profile}, temperature=300),
         "evolution": plots.evolution(density),
     }
 
 
 NAMES = (
     "ramachandran", "surface", "curve", "ridge", "torsions", "energies", "weights", "training", "clusters", "timescales",
-    "chapman_kolmogorov", "network", "comparison", "evolution",
+    "chapman_kolmogorov", "network", "comparison", "free_energy", "evolution",
 )  # fmt: skip
 
 
@@ -134,12 +139,16 @@ def test_periodic_axes_are_closed(made, name):
     assert np.array_equal(values[1], values[-1], equal_nan=True)
 
 
-@pytest.mark.parametrize(
-    "name", ["ramachandran", "surface", "curve", "clusters", "timescales", "network", "comparison"]
-)
-def test_picture_says_how_many_frames(made, name):
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "training"])
+def test_picture_says_how_many_frames_and_at_which_temperature(made, name):
     picture = made[name]
-    assert "n 4,000" in " ".join([picture.title, *(p.caption for p in picture.panels)])
+    words = [picture.title]
+    for panel in picture.panels:
+        words += [panel.caption, panel.x.unit, panel.y.unit]
+        words += [getattr(m, key, "") for m in panel.marks for key in ("label", "bar", "text")]
+    said = " ".join(words)
+    assert re.search(r"\bn (4,000|2,000|1,000)\b", said), said
+    assert "300 K" in said, said
 
 
 def test_surface_holds_the_numbers_of_the_result():
@@ -208,6 +217,15 @@ def test_evolution_puts_all_steps_on_the_same_axes(made):
     first, second = made["evolution"].panels
     assert (first.title, second.title) == ("step 1", "step 2")
     assert first.x.limits == second.x.limits
+
+
+def test_small_multiples_keep_captions_and_drop_words_over_marks():
+    rng = np.random.default_rng(0)
+    large = {step: plots.weights(rng.normal(size=200), temperature=300) for step in (1, 2)}
+    small = plots.evolution(large)
+    assert next(large[1].marks(Text)).inside == "panel"
+    assert not list(small.marks(Text))
+    assert [p.caption for p in small.panels] == [p.panels[0].caption for p in large.values()]
 
 
 def test_animation_has_one_frame_per_picture(made, tmp_path):

@@ -126,7 +126,10 @@ def test_from_a_recipe_to_a_flow_and_back_without_pickle(trained):
     path, result = trained
     run = Run.open(path)
     assert run.recipe == TINY
-    assert run.ensembles == ("reference", "simulation")
+    assert run.ensembles == ("history", "reference", "simulation")
+    # Draws are taken by default: at the last of six steps, which is the only row.
+    assert run.ensemble("history").columns["step"].tolist() == [6] * 1000
+    assert {"ess", "pareto_k", "distance"} <= result.history[-1].keys()
     assert set(np.unique(run.ensemble("simulation").columns["temperature"])) == {300.0}
     flow = load_flow(path)
     x = torch.from_numpy(np.array(run.ensemble("reference").x[:8]))
@@ -167,9 +170,10 @@ def test_weights_of_another_shape_are_refused(trained):
 def test_data_from_files(trained, tmp_path):
     store = Run.open(trained[0]).ensemble("simulation")
     Ensemble(store.molecule, np.array(store.x)).save(tmp_path / "frames.ens")
-    raw = {**TINY, "data": {"source": "frames.ens", "stride": 2}}
+    raw = {**TINY, "data": {"source": "frames.ens", "stride": 2}, "training": {**TINY["training"], "evaluate": 0}}
     result = train_recipe(Recipe(raw, base=tmp_path), to=tmp_path / "run")
     assert result.steps == 6
+    assert "history" not in Run.open(tmp_path / "run").ensembles
     assert "validation_ess" in result.history[-1]  # energies were computed, since the file had none
 
 

@@ -1,12 +1,26 @@
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from molifold import Ensemble, Molecule
+from molifold import Ensemble, Molecule, geometry
+from molifold.analysis import analyze_ensemble
+from molifold.data import example
 from molifold.runs import Run
-from molifold.workbench import ReportParts, analyse, findings, overall, report_from_run, write_report
+from molifold.workbench import (
+    ReportParts,
+    analyse,
+    findings,
+    overall,
+    report_from_run,
+    write_analysis,
+    write_report,
+)
+from molifold.workbench.collection import Collection
+from molifold.workbench.report import parts_of_run
+from molifold.workbench.statistics import statistics_of
 
 ALANINE = Molecule.from_sequence("A")
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -41,7 +55,8 @@ def parts():
 
 @pytest.fixture(scope="module")
 def page(parts, tmp_path_factory):
-    return write_report(parts, tmp_path_factory.mktemp("report") / "deep" / "page.html").read_text(encoding="utf-8")
+    path = tmp_path_factory.mktemp("report") / "deep" / "page.html"
+    return write_report(parts, path, results=analyse(parts)).read_text(encoding="utf-8")
 
 
 class Balanced(HTMLParser):
@@ -99,7 +114,7 @@ def test_page_states_numbers_and_provenance(page, parts):
 
 
 def test_the_same_parts_and_seed_give_the_same_page(parts, page, tmp_path):
-    again = write_report(parts, tmp_path / "again.html").read_text(encoding="utf-8")
+    again = write_report(parts, tmp_path / "again.html", results=analyse(parts)).read_text(encoding="utf-8")
     strip = lambda text: re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", text)  # noqa: E731
     assert strip(again) == strip(page)
 
@@ -116,7 +131,7 @@ def test_hostile_names_stay_text(tmp_path):
         ensemble(500, 0, molecule=molecule, generated=True, meta={evil: {evil: evil}}), ensemble(600, 1, molecule=molecule),
         [{"step": 1, evil: 1.0}, {"step": 2, evil: 2.0, "loss": "NaN"}], {evil: [evil, {"a": evil}]}, title=evil,
     )  # fmt: skip
-    page = write_report(parts, tmp_path / "page.html").read_text(encoding="utf-8")
+    page = write_report(parts, tmp_path / "page.html", results=analyse(parts)).read_text(encoding="utf-8")
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
@@ -181,7 +196,7 @@ def test_broken_energies_are_dropped_aloud():
 def test_molecules_without_a_backbone(smiles, tmp_path):
     molecule = Molecule.from_smiles(smiles)
     parts = ReportParts(ensemble(800, 0, molecule=molecule, generated=True), ensemble(900, 1, molecule=molecule))
-    page = write_report(parts, tmp_path / "page.html").read_text(encoding="utf-8")
+    page = write_report(parts, tmp_path / "page.html", results=analyse(parts)).read_text(encoding="utf-8")
     assert ("Free-energy map" in page) == (smiles in ("CCCC", "CCCCCC"))
     assert "Importance weights" in page
 
@@ -189,7 +204,8 @@ def test_molecules_without_a_backbone(smiles, tmp_path):
 def test_draws_alone_make_a_report(tmp_path):
     made = ensemble(300, 0)
     bare = Ensemble(made.molecule, made.x, columns=made.columns)
-    page = write_report(ReportParts(bare), tmp_path / "page.html").read_text(encoding="utf-8")
+    parts = ReportParts(bare)
+    page = write_report(parts, tmp_path / "page.html", results=analyse(parts)).read_text(encoding="utf-8")
     assert "cannot be reweighted" in page
     assert "no reference" in page
 
@@ -209,7 +225,7 @@ def test_nothing_or_another_molecule_is_an_error():
         analyse(ReportParts(ensemble(10, 0), ensemble(10, 1, molecule=Molecule.from_smiles("CCCC"))))
 
 
-def test_report_of_a_run_takes_the_reference_at_the_target_temperature(tmp_path):
+def test_report_of_a_run_takes_the_reference_at_the_target_temperature(tmp_path, monkeypatch):
     with Run.create(
         tmp_path / "run", seed=7, settings={"batch": 512}, recipe={"energy": {"temperature": 300.0}}
     ) as writer:
@@ -220,6 +236,7 @@ def test_report_of_a_run_takes_the_reference_at_the_target_temperature(tmp_path)
     ensemble(2_000, 0, generated=True).save(tmp_path / "run" / "ensembles" / "generated")
     ladder = np.tile([300.0, 450.0], 3_000)
     ensemble(6_000, 1, temperature=ladder).save(tmp_path / "run" / "ensembles" / "reference")
+    monkeypatch.setattr("molifold.workbench.report.analyse", lambda parts, **options: analyse(parts))
     path = report_from_run(tmp_path / "run")
     page = path.read_text(encoding="utf-8")
     assert path == tmp_path / "run" / "report.html"
@@ -238,6 +255,71 @@ def test_a_run_without_draws_or_without_the_temperature_says_what_to_do(tmp_path
     ensemble(50, 1, temperature=np.full(50, 300.0)).save(tmp_path / "run" / "ensembles" / "reference")
     with pytest.raises(ValueError, match=r"has frames at \[300.0\] K"):
         report_from_run(tmp_path / "run")
+
+
+def butane(n, seed, *, gauche=0.3, generated=False, **columns):
+    """Frames of butane turned about its middle bond: trans, and a share of gauche."""
+    system = example("butane")
+    rng = np.random.default_rng(seed)
+    angle = rng.normal(rng.choice([np.pi, 1.15, -1.15], n, p=[1 - gauche, gauche / 2, gauche / 2]), 0.15)
+    x = np.repeat(np.asarray(system.x, dtype=float), n, axis=0)
+    known = geometry.torsions(x[:1], np.array([[0, 4, 7, 10]]))[0, 0]
+    axis, turned = x[0, 7] - x[0, 4], np.arange(8, 14)
+    k, rest, t = axis / np.linalg.norm(axis), x[0, turned] - x[0, 7], (angle - known)[:, None, None]
+    # Rodrigues' formula
+    x[:, turned] = x[0, 7] + rest * np.cos(t) + np.cross(k, rest) * np.sin(t) + np.outer(rest @ k, k) * (1 - np.cos(t))
+    x += 0.003 * rng.normal(size=x.shape)
+    u = rng.gamma(20, size=n)
+    log_q = -u - rng.normal(0, 0.3, n) if generated else None
+    return Ensemble(system.molecule, x.astype(np.float32), log_p=-u, log_q=log_q, columns=columns)
+
+
+@pytest.fixture(scope="module")
+def run_with_history(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "run"
+    with Run.create(path, settings={"temperature": 300.0}) as writer:
+        for row in history():
+            writer.scalar(row["step"], loss=row["loss"])
+    butane(600, 0, generated=True).save(path / "ensembles" / "generated")
+    butane(800, 1, trajectory=np.arange(800) // 50).save(path / "ensembles" / "reference")
+    parts = [butane(100, s, gauche=0.9 - s / 100, generated=True, step=np.full(100, s)) for s in (10, 20, 60)]
+    Ensemble.concat(parts).save(path / "ensembles" / "history")
+    return path
+
+
+def test_a_report_shows_comparison_clusters_and_how_the_distribution_grew(run_with_history):
+    page = report_from_run(run_with_history).read_text(encoding="utf-8")
+    for panel in (
+        "During training: map of", "During training: profile", "During training: energies",
+        "During training: importance weights", "Everything that was compared", "Free-energy surface", "Clusters",
+    ):  # fmt: skip
+        assert f"<h2>{panel}" in page, panel
+    assert "step 10" in page
+    assert "step 60" in page
+    assert page.count("300 K") > 8
+    assert page.count('class="finding') > 4
+
+
+def test_a_run_that_still_learns_is_judged_by_its_last_draws(run_with_history, tmp_path):
+    shutil.copytree(run_with_history, tmp_path / "run", ignore=shutil.ignore_patterns("generated"))
+    parts = parts_of_run(tmp_path / "run")
+    assert parts.title.endswith("draws at step 60")
+    np.testing.assert_array_equal(parts.generated.columns["step"], 60)
+    listed = statistics_of(Collection([tmp_path / "run"]), run="run", ensemble="").listed()
+    assert {"evolution_map", "energies", "weights"} <= {p["key"] for p in listed["pictures"]}
+    assert listed["findings"]
+
+
+def test_an_analysis_is_a_page_in_the_same_form(tmp_path):
+    ensemble = butane(800, 1, trajectory=np.arange(800) // 50)
+    found = analyze_ensemble(ensemble)
+    page = write_analysis(found, ensemble, tmp_path / "page.html").read_text(encoding="utf-8")
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "<h2>Clusters" in page
+    assert "Never seen so far" in page
+    assert "not computed" in page
 
 
 def test_the_report_needs_no_torch():

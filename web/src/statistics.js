@@ -5,7 +5,7 @@ import { useAnswer } from "./state.js";
 
 export function Statistics({ source, run, ensemble: open, known }) {
   // A run with draws has one set of statistics, whichever of its ensembles is open.
-  const ensemble = known.ensembles.some((e) => e.name === `${run}/generated` && e.frames) ? "" : open;
+  const ensemble = known.ensembles.some((e) => [`${run}/generated`, `${run}/history`].includes(e.name) && e.frames) ? "" : open;
   const list = useAnswer(source, "statistics", { run, ensemble }, { skip: !run && !ensemble });
   if (list.error) return html`<p class="error" role="alert">${list.error}</p>`;
   if (!list.value) return html`<p class="empty">Computing statistics …</p>`;

@@ -261,6 +261,7 @@ class ChapmanKolmogorov:
     estimated: Band
     worst: float
     n: int
+    temperature: float
 
     @property
     def passes(self) -> bool:
@@ -318,7 +319,16 @@ def chapman_kolmogorov(
     error = np.hypot(first.error, second.error)
     apart = np.divide(np.abs(first.value - second.value), error, out=np.zeros_like(error), where=error > 0)
     times = np.array(done) * lag * order.step
-    return ChapmanKolmogorov(np.array(done), times, order.unit, first, second, float(np.nanmax(apart)), len(ensemble))
+    return ChapmanKolmogorov(
+        np.array(done),
+        times,
+        order.unit,
+        first,
+        second,
+        float(np.nanmax(apart)),
+        len(ensemble),
+        temperature_of(ensemble),
+    )
 
 
 def _staying(model: MarkovModel, sets: ndarray, *, power: int) -> Band:

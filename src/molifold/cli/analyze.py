@@ -41,6 +41,7 @@ def command(
     figures: Annotated[
         Path | None, typer.Option(help="Draw the free-energy map and write a structure per cluster into this folder.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write findings and pictures as one self-contained page.")] = None,
 ) -> None:
     """Analyse one ensemble: degrees of freedom, populations, clusters, free energies, kinetics, what is under-sampled.
 
@@ -51,17 +52,20 @@ def command(
 
         molifold analyze runs/alanine-dipeptide
 
+        molifold analyze md.xtc --top start.pdb --html analysis.html
+
         molifold analyze md.xtc --top start.pdb --figures figures --csv numbers.csv
 
         molifold analyze runs/alanine-dipeptide:reference --method k-means --clusters 4
     """
     from molifold.analysis import analyze_ensemble
     from molifold.cli.progress import Display
+    from molifold.workbench import write_analysis
     from molifold.workflows import analyze
     from molifold.workflows.compare import open_ensemble
 
     endings = {"csv": csv, "parquet": parquet, "json": json}
-    for ending, path in endings.items():
+    for ending, path in {**endings, "html": html}.items():
         if path is not None and path.suffix != f".{ending}":
             raise typer.BadParameter(f"{path} does not end in .{ending}", param_hint=f"--{ending}")
     chosen = analyze.clustering(method, clusters)
@@ -74,6 +78,8 @@ def command(
     written = [analyze.write_table(found, path) for path in endings.values() if path is not None]
     if figures is not None:
         written += analyze.write_figures(found, data, figures)
+    if html is not None:
+        written.append(write_analysis(found, data, html))
     for path in written:
         typer.echo(f"wrote {path}")
 

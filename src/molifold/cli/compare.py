@@ -38,6 +38,7 @@ def command(
     parquet: Annotated[Path | None, typer.Option(help="The same as Parquet.")] = None,
     json: Annotated[Path | None, typer.Option(help="The same with the verdict, as JSON.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Draw maps, torsions, energies into this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write verdict and pictures as one self-contained page.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if A differs from B.")] = False,
 ) -> None:
     """Compare two ensembles of one molecule: every degree of freedom, maps, basins, energies, weights, copies.
@@ -49,6 +50,8 @@ def command(
 
         molifold compare runs/alanine-dipeptide
 
+        molifold compare runs/alanine-dipeptide long.ens --html differences.html
+
         molifold compare runs/alanine-dipeptide long.ens --figures figures --csv numbers.csv
 
         molifold compare runs/new runs/old:generated
@@ -56,10 +59,11 @@ def command(
         molifold compare draws.xtc md.xtc --top start.pdb --strict
     """
     from molifold.analysis import compare_ensembles, verdict
+    from molifold.workbench import write_report
     from molifold.workflows import compare
 
     endings = {"csv": csv, "parquet": parquet, "json": json}
-    for ending, path in endings.items():
+    for ending, path in {**endings, "html": html}.items():
         if path is not None and path.suffix != f".{ending}":
             raise typer.BadParameter(f"{path} does not end in .{ending}", param_hint=f"--{ending}")
     generated, reference = compare.open_pair(a, b, top=top)
@@ -71,8 +75,10 @@ def command(
     judged = verdict(found)
     _show(found, judged)
     written = [compare.write_table(found, path) for path in endings.values() if path is not None]
-    if figures is not None:
-        written += compare.write_figures(found, generated, reference, figures, weighted=not raw)
+    if figures is not None or html is not None:
+        parts, results = compare.looked_at(found, generated, reference, weighted=not raw)
+        written += [] if figures is None else compare.write_figures(parts, results, figures)
+        written += [] if html is None else [write_report(parts, html, results=results)]
     for path in written:
         typer.echo(f"wrote {path}")
     if strict and judged.status == "bad":

@@ -16,7 +16,9 @@ def command(
         Path | None, typer.Option(help="Ensemble store to compare with.  [default: the run's own simulation]")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run: maps, torsions, energies, weights, training curves.
+    """Write one self-contained HTML page about a run: maps, energies, weights, clusters, comparison, training curves.
+
+    Before samples are drawn into the run, it is about the last draws that were taken while it learnt.
 
     For example:
 

@@ -10,7 +10,7 @@ from molifold.ensemble import Ensemble
 from molifold.plots.marks import Text
 from molifold.plots.molecules import aligned, structure
 from molifold.plots.picture import Axis, Panel, Picture, grid
-from molifold.plots.style import kelvin, series, sizes
+from molifold.plots.style import at, series, sizes
 
 COLUMNS = 4
 
@@ -71,9 +71,5 @@ def _said(found: Clusters, i: int) -> str:
 
 
 def _title(found: Clusters) -> str:
-    parts = [found.method, sizes(found.n, found.ess)]
-    if np.isfinite(found.temperature):
-        parts.append(kelvin("", found.temperature).removeprefix(" at "))
-    if found.noise.value > 0:
-        parts.append(f"noise {100 * found.noise.value:.1f} %")
-    return " · ".join(parts)
+    noise = f" · noise {100 * found.noise.value:.1f} %" if found.noise.value > 0 else ""
+    return f"{found.method} · {sizes(found.n, found.ess)}{at(found.temperature)}{noise}"

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from molifold.analysis.divergence import Divergence
 from molifold.analysis.ensemble_comparison import EnsembleComparison, standard_errors, stands_out
+from molifold.analysis.freedom import DegreeOfFreedom
 from molifold.analysis.sides import About
 from molifold.analysis.uncertainty import Estimate
 from molifold.analysis.verdict import verdict
 from molifold.plots.marks import Table
 from molifold.plots.picture import Axis, Panel, Picture
-from molifold.plots.style import label, signed, sizes
+from molifold.plots.style import at, label, signed, sizes
 
 #: Degrees of freedom, and basins of each map, that are shown.
 FREEDOMS, BASINS = 8, 4
@@ -23,11 +24,15 @@ HEAD = ("quantity", "measure", "model", "reference or floor", "ratio or z")
 _Row = tuple[tuple[str, ...], str]
 
 
-def comparison(found: EnsembleComparison) -> Picture:
+def comparison(found: EnsembleComparison, *, temperature: float | None = None) -> Picture:
     """What was compared, one row each, with a spot: green within noise, orange at its edge, red different.
 
     A divergence stands beside its noise floor and how many times the floor it is, a share or a mean beside the
     reference and how many standard errors apart they are. Degrees of freedom come most relevant first.
+
+    Args:
+        found: what was compared.
+        temperature: K, for the caption.
     """
     rows = list(_rows(found))
     table = Table(
@@ -36,7 +41,7 @@ def comparison(found: EnsembleComparison) -> Picture:
     )  # fmt: skip
     panel = Panel(
         marks=(table,), x=Axis(ticks=(), line=False), y=Axis(ticks=(), line=False),
-        caption=f"model {_about(found.generated)}   reference {_about(found.reference)}",
+        caption=f"model {_about(found.generated)}   reference {_about(found.reference)}{at(temperature)}",
     )  # fmt: skip
     size = (10.0, 0.24 * (len(rows) + 1) + 0.8)
     return Picture(name="comparison", panels=(panel,), size=size, title=_wrapped(verdict(found).sentence))
@@ -54,7 +59,7 @@ def _about(side: About) -> str:
 
 def _rows(found: EnsembleComparison) -> Iterator[_Row]:
     for f in (found.relevant or found.freedoms)[:FREEDOMS]:
-        yield _divergence(label(f.freedom.name), f.divergence)
+        yield _divergence(_called(f.freedom), f.divergence)
     for m in found.maps:
         names = ", ".join(label(n) for n in m.names)
         yield _divergence(names, m.divergence)
@@ -70,6 +75,10 @@ def _rows(found: EnsembleComparison) -> Iterator[_Row]:
     if found.ess is not None:
         s = found.ess
         yield (("weights", "ESS / %", f"{100 * s.fraction:.1f} ± {100 * s.error:.1f}", "", ""), "muted")
+
+
+def _called(freedom: DegreeOfFreedom) -> str:
+    return label(freedom.name) if freedom.kind == "torsion" else freedom.name.replace("_", " ")
 
 
 def _divergence(name: str, d: Divergence) -> _Row:

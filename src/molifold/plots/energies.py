@@ -10,7 +10,7 @@ from molifold.analysis.energies import EnergyComparison
 from molifold.analysis.uncertainty import Estimate
 from molifold.plots.marks import Mark, Steps, Text
 from molifold.plots.picture import Axis, Panel, Picture
-from molifold.plots.style import count, kelvin, signed
+from molifold.plots.style import kelvin, signed, sizes
 
 
 def energies(comparison: EnergyComparison, *, temperature: float | None = None) -> Picture:
@@ -42,6 +42,7 @@ def energies(comparison: EnergyComparison, *, temperature: float | None = None) 
             x=Axis(label="reduced energy U", unit=kelvin("kT", temperature), limits=(c.edges[0], c.edges[-1])),
             y=Axis(label="density", unit="kT⁻¹", scale=scale, limits=limits),
             cell=(0, column, 1, 1),
+            caption=_caption(c) if column == 0 else "",
         )
 
     top = max(v.max() for v in (c.reference, c.raw, c.reweighted) if v is not None)
@@ -52,10 +53,13 @@ def energies(comparison: EnergyComparison, *, temperature: float | None = None) 
     return Picture(name="energies", panels=panels, size=(9.2, 3.2), widths=(1.0, 1.0), legend=True)
 
 
-def _said(c: EnergyComparison) -> str:
+def _caption(c: EnergyComparison) -> str:
     d = c.reweighted_variation or c.raw_variation
-    worth = f", worth {count(d.ess)}" if d.ess < 0.999 * d.frames else ""
-    lines = [f"{count(d.frames)} frames each{worth}", f"⟨u⟩ reference {_pm(c.reference_mean)}"]
+    return f"{sizes(d.frames, d.ess)} · overlap {100 * (1 - d.value):.0f} %"
+
+
+def _said(c: EnergyComparison) -> str:
+    lines = [f"⟨u⟩ reference {_pm(c.reference_mean)}"]
     if c.reweighted_mean is not None:
         lines.append(f"⟨u⟩ reweighted {_pm(c.reweighted_mean)}")
     lines.append(f"1 − overlap:\nraw {c.raw_variation.value:.3f} (floor {c.raw_variation.floor:.3f})")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from molifold.plots.marks import Mark, Steps, arrays
+from molifold.plots.marks import Mark, Steps, Text, arrays
 from molifold.plots.picture import Axis, Panel, Picture, grid, without_words
 from molifold.plots.style import count
 
@@ -19,7 +19,7 @@ FORMATS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP"}
 
 
 def evolution(pictures: Mapping[int, Picture], *, panel: int = 0) -> Picture:
-    """One panel of the same picture at several steps, side by side on the same axes.
+    """One panel of the same picture at several steps, side by side on the same axes, with its caption.
 
     Args:
         pictures: by step: what one and the same function made of the results at that step.
@@ -39,7 +39,7 @@ def evolution(pictures: Mapping[int, Picture], *, panel: int = 0) -> Picture:
     first = next(iter(same.values()))
     if not 0 <= panel < len(first.panels):
         raise ValueError(f"panel: got {panel}, expected 0 to {len(first.panels) - 1} of {first!r}")
-    chosen = [replace(p.panels[panel], title=f"step {count(step)}") for step, p in same.items()]
+    chosen = [_small(p.panels[panel], title=f"step {count(step)}") for step, p in same.items()]
     # Names are said once: those of marks above, those of axes at the left.
     shown = [replace(p, legend="", y=without_words(p.y) if i % COLUMNS else p.y) for i, p in enumerate(chosen)]
     panels, widths, heights = grid(shown, columns=COLUMNS)
@@ -50,6 +50,16 @@ def evolution(pictures: Mapping[int, Picture], *, panel: int = 0) -> Picture:
         name="evolution", panels=panels, widths=widths, heights=heights, legend=first.legend or bool(chosen[0].legend),
         size=(width * len(widths) + 0.7, height * len(heights) + 0.35),
     )  # fmt: skip
+
+
+def _small(panel: Panel, *, title: str) -> Panel:
+    """The panel as fits among many: no words over its marks, but its caption; every second of many ticks."""
+    marks = tuple(mark for mark in panel.marks if not (isinstance(mark, Text) and mark.inside == "panel"))
+    return replace(panel, title=title, marks=marks, x=_sparse(panel.x), y=_sparse(panel.y))
+
+
+def _sparse(axis: Axis) -> Axis:
+    return replace(axis, ticks=axis.ticks[::2]) if axis.ticks is not None and len(axis.ticks) > 4 else axis
 
 
 def animate(pictures: Mapping[int, Picture], path: str | Path, *, seconds: float = 0.25, dpi: int = 110) -> Path:

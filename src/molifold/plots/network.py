@@ -10,7 +10,7 @@ from molifold.analysis.bands import Band
 from molifold.analysis.markov import MarkovModel, equilibrium
 from molifold.plots.marks import Network
 from molifold.plots.picture import Panel, Picture
-from molifold.plots.style import count, series
+from molifold.plots.style import at, count, series
 
 #: More states than this are no picture; arrows that carry less of the strongest flux than this are left out.
 MOST, WEAK = 10, 0.02
@@ -54,8 +54,7 @@ def network(
         edge_labels=tuple(_time(passage.value[i, j], passage.error[i, j], model.unit) for i, j in edges),
         colours=tuple(series(i) for i in range(n)),
     )  # fmt: skip
-    kelvin = f" · {model.temperature:g} K" if np.isfinite(model.temperature) else ""
-    about = f"n {count(model.n)} · lag {model.lag_time:g} {model.unit}{kelvin}"
+    about = f"n {count(model.n)} · lag {model.lag_time:g} {model.unit}{at(model.temperature)}"
     panel = Panel(marks=(mark,), title="mean first-passage times", caption=about)
     return Picture(name="network", panels=(panel,), size=(5.2, 4.7))
 

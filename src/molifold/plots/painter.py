@@ -258,8 +258,8 @@ def _network(axes: Axes, k: m.Network, z: int) -> None:
         # Nearer to its start: the words of neighbouring arrows would meet at their middles.
         at = start + 0.36 * (end - start) + aside * (0.083 * float(np.hypot(*(end - start))) + 0.055)
         axes.text(
-            at[0], at[1], _plain(text), ha=_side(aside[0], "left", "right"), va="center", fontsize=7, color=INK,
-            zorder=z + 2,
+            at[0], at[1], _plain(text), fontsize=7, color=INK, zorder=z + 2, ha=_side(aside[0], "left", "right"),
+            va="center" if abs(aside[0]) > 0.3 else _side(aside[1], "bottom", "top"),
         )  # fmt: skip
     for (x, y), r, colour, text in zip(xy, radius, k.colours, k.labels, strict=True):
         axes.add_patch(Circle((x, y), r, facecolor=PALETTE[colour], edgecolor=PAPER, lw=1.2, zorder=z + 1))

@@ -42,7 +42,7 @@ def ramachandran(maps: Mapping[str, Map], *, temperature: float | None = None, l
     panels = []
     for i, (title, m) in enumerate(maps.items()):
         x, smooth = smoothed(m)
-        y = Axis(**angle(label(m.names[1])))
+        y = Axis(**angle(label(m.names[1]), step=90))
         panels.append(Panel(
             marks=(
                 Heatmap(
@@ -51,7 +51,7 @@ def ramachandran(maps: Mapping[str, Map], *, temperature: float | None = None, l
                 ),
                 Contours(x=x, y=x, values=smooth, levels=_levels(m, limit)),
             ),
-            x=Axis(**angle(label(m.names[0]))),
+            x=Axis(**angle(label(m.names[0]), step=90)),
             y=y if i == 0 else without_words(y),
             title=title,
             caption=sizes(m.n, m.ess),

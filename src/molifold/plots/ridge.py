@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,17 +11,21 @@ from molifold.analysis.comparison import TorsionComparison
 from molifold.analysis.divergence import Divergence
 from molifold.plots.marks import Band, Line, Mark, Points, Steps
 from molifold.plots.picture import Axis, Panel, Picture
-from molifold.plots.style import angle, label, sizes
+from molifold.plots.style import angle, at, label, sizes
 
 #: Of the highest curve, in rows.
 HEIGHT = 0.92
 
 
-def ridge(comparisons: Sequence[TorsionComparison]) -> Picture:
+def ridge(comparisons: Sequence[TorsionComparison], *, temperature: float | None = None) -> Picture:
     """Every torsion in a row: reference filled, the model drawn over it; at the right its divergence and the floor.
 
     The model is the reweighted one where there are weights. Rows are ordered by divergence over floor, so the torsion
     to worry about is at the top. Grey bars end at what a perfect model exceeds once in twenty times.
+
+    Args:
+        comparisons: one per torsion.
+        temperature: K, for the caption.
 
     Raises:
         ValueError: if there is no comparison.
@@ -43,16 +48,28 @@ def ridge(comparisons: Sequence[TorsionComparison]) -> Picture:
         marks=tuple(mark for i, c in enumerate(rows) for mark in _row(c, -i, model)),
         x=Axis(**angle()),
         y=Axis(limits=limits, ticks=names, line=False),
+        caption=at(temperature).removeprefix(" · "),
     )
     distances = Panel(
         marks=tuple(_distances(found, model, left)),
-        x=Axis(label="JSD", unit="mbit", scale="log", limits=(left, right)),
+        x=Axis(label="JSD", unit="mbit", scale="log", limits=(left, right), ticks=_ticks(left, right)),
         y=Axis(limits=limits, ticks=(), line=False),
         caption="grey: a perfect model",
         cell=(0, 1, 1, 1),
     )
     size = (6.4, 0.42 * len(rows) + 1.3)
     return Picture(name="ridge", panels=(histograms, distances), size=size, widths=(1.7, 1.0), legend=True)
+
+
+def _ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
+    """Decades, with 2 and 5 between them where there are fewer than three.
+
+    >>> _ticks(0.03, 0.3)
+    ((0.05, '0.05'), (0.1, '0.1'), (0.2, '0.2'))
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine, coarse = ([m * 10.0**k for k in powers for m in ms if low < m * 10.0**k < high] for ms in ((1, 2, 5), (1,)))
+    return tuple((round(v, 12), f"{v:g}") for v in (coarse if len(coarse) > 2 else fine))
 
 
 def _divergence(c: TorsionComparison) -> Divergence:

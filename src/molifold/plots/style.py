@@ -112,6 +112,15 @@ def kelvin(unit: str, temperature: float | None) -> str:
     return f"{unit} at {temperature:g} K" if temperature else unit
 
 
+def at(temperature: float | None) -> str:
+    """A temperature behind other words; nothing where it is unknown (None or NaN).
+
+    >>> at(300.0), at(None), at(float("nan"))
+    (' · 300 K', '', '')
+    """
+    return f" · {temperature:g} K" if temperature is not None and np.isfinite(temperature) else ""
+
+
 def signed(value: float, digits: str = ".3g") -> str:
     """A number with a true minus sign.
 

@@ -48,7 +48,7 @@ def _temperature(found: Surface) -> float | None:
 def _axis(column: Column) -> Axis:
     low, high = float(column.edges[0]), float(column.edges[-1])
     if column.periodic and np.allclose((low, high), (-np.pi, np.pi)):
-        return Axis(**angle(label(column.name)))
+        return Axis(**angle(label(column.name), step=90))
     return Axis(label=label(column.name), limits=(low, high), period=high - low if column.periodic else None)
 
 

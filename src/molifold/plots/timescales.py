@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from molifold.analysis.markov import ChapmanKolmogorov, ImpliedTimescales
 from molifold.plots.marks import Band, Line, Mark, Points, Text
 from molifold.plots.picture import Axis, Panel, Picture, grid, without_words
-from molifold.plots.style import count, series
+from molifold.plots.style import at, count, series
 
 COLUMNS = 4
 
@@ -48,16 +46,9 @@ def timescales(found: ImpliedTimescales) -> Picture:
         marks=tuple(marks),
         x=Axis(label="lag time", unit=found.unit, scale="log", limits=span),
         y=Axis(label="implied timescale", unit=found.unit, scale="log", limits=limits),
-        caption=" · ".join(_about(found)),
+        caption=f"n {count(found.n)} · {found.states} states{at(found.temperature)}",
     )
     return Picture(name="timescales", panels=(panel,), size=(5.6, 3.6), legend=True)
-
-
-def _about(found: ImpliedTimescales) -> Iterator[str]:
-    yield f"n {count(found.n)}"
-    yield f"{found.states} states"
-    if np.isfinite(found.temperature):
-        yield f"{found.temperature:g} K"
 
 
 def chapman_kolmogorov(found: ChapmanKolmogorov) -> Picture:
@@ -78,9 +69,9 @@ def chapman_kolmogorov(found: ChapmanKolmogorov) -> Picture:
             legend="lower left" if i == 0 else "",
         ))  # fmt: skip
     placed, widths, heights = grid(panels, columns=COLUMNS)
-    verdict = "passes" if found.passes else "fails"
+    verdict, about = "passes" if found.passes else "fails", f"n {count(found.n)}{at(found.temperature)}"
     return Picture(
         name="chapman_kolmogorov", panels=placed, widths=widths, heights=heights,
-        title=f"{verdict}: largest difference {found.worst:.1f} standard errors · n {count(found.n)}",
+        title=f"{verdict}: largest difference {found.worst:.1f} standard errors · {about}",
         size=(2.2 * len(widths) + 0.6, 2.1 * len(heights) + 0.8),
     )  # fmt: skip

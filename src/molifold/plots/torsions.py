@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from molifold.analysis.comparison import TorsionComparison
 from molifold.analysis.histograms import Histogram
 from molifold.plots.marks import Band, Mark, Steps, Text
 from molifold.plots.picture import Axis, Panel, Picture, grid
-from molifold.plots.style import angle, label, sizes
+from molifold.plots.style import angle, at, label, sizes
 
 COLUMNS = 4
 
 
-def torsions(comparisons: Sequence[TorsionComparison]) -> Picture:
+def torsions(comparisons: Sequence[TorsionComparison], *, temperature: float | None = None) -> Picture:
     """Densities of every torsion (per radian); bands are one standard error.
 
     The number in a panel is the Jensen-Shannon divergence from the reference in thousandths of a bit, and the
     noise floor that halves of the reference show at the same effective size.
+
+    Args:
+        comparisons: one per torsion.
+        temperature: K, for the captions.
 
     Raises:
         ValueError: if there is no comparison.
@@ -29,13 +35,13 @@ def torsions(comparisons: Sequence[TorsionComparison]) -> Picture:
     """
     if not comparisons:
         raise ValueError("comparisons: got none, expected at least one torsion")
-    panels, widths, heights = grid([_panel(c) for c in comparisons], columns=COLUMNS)
+    panels, widths, heights = grid([_panel(c, temperature) for c in comparisons], columns=COLUMNS)
     size = (max(2.5 * len(widths), 4.6), 2.15 * len(heights) + 0.35)
     return Picture(name="torsions", panels=panels, size=size, widths=widths, heights=heights, legend=True)
 
 
-def _panel(c: TorsionComparison) -> Panel:
-    top = max(h.density.max() for h in (c.reference, c.raw, c.reweighted) if h is not None)
+def _panel(c: TorsionComparison, temperature: float | None) -> Panel:
+    top = max((h.density + np.nan_to_num(h.error)).max() for h in (c.reference, c.raw, c.reweighted) if h is not None)
     said = f"JSD / mbit: raw {milli(c.raw_divergence.value)}"
     floor = c.raw_divergence.floor
     if c.reweighted_divergence is not None:
@@ -44,9 +50,10 @@ def _panel(c: TorsionComparison) -> Panel:
     note = Text(x=0.98, y=1, text=f"{said}\nfloor {milli(floor)}", inside="panel", across="right", up="top")
     return Panel(
         marks=(*_histograms(c), note),
-        x=Axis(**angle()),
+        x=Axis(**angle(step=90)),
         y=Axis(limits=(0, 1.42 * top), ticks=(), line=False),
         title=label(c.name),
+        caption=at(temperature).removeprefix(" · "),
     )
 
 

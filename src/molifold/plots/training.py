@@ -18,7 +18,12 @@ from molifold.plots.style import signed
 #: Points that a curve is reduced to: means over equal runs of steps, with the range of the run as a band.
 POINTS = 400
 #: Keys of a row that are no measurement of their own.
-BOOKKEEPING = ("step", "time", "validation_error")
+BOOKKEEPING = ("step", "time", "seconds", "progress", "validation_error")
+#: Titles of what has a name that is not plain.
+TITLES = {
+    "ess": "ESS of draws", "pareto_k": "Pareto k-hat of draws", "distance": "distance / noise floor",
+    "validation_ess": "ESS from held-out frames",
+}  # fmt: skip
 #: What the wide panel shows, as far as it was logged: the likelihood of training and of held-out frames.
 LIKELIHOOD = ("loss/nll", "validation_nll")
 #: Small panels in a row.
@@ -97,7 +102,7 @@ def _small(name: str, points: Float[ndarray, "rows 2"], cell: tuple[int, int, in
         marks=tuple(_curve(points, "muted", name)),
         x=Axis(whole=True),
         y=Axis(scale="log" if far else "linear"),
-        title=name.replace("_", " "),
+        title=TITLES.get(name, name.replace("_", " ")),
         cell=cell,
     )
 

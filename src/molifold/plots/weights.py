@@ -15,11 +15,15 @@ from molifold.analysis.weights import (
 )
 from molifold.plots.marks import Bars, Line, Mark, Points, Span, Steps, Text
 from molifold.plots.picture import Axis, Panel, Picture
-from molifold.plots.style import count
+from molifold.plots.style import at, count, sizes
 
 
-def weights(log_w: Float[ndarray, " frames"]) -> Picture:
+def weights(log_w: Float[ndarray, " frames"], *, temperature: float | None = None) -> Picture:
     """Histogram of log weights, effective fraction of the first n draws, and Pareto k-hat on its scale.
+
+    Args:
+        log_w: log importance weights.
+        temperature: K, for the caption.
 
     Raises:
         ValueError: if ``log_w`` has NaN or +inf, or fewer than 25 entries.
@@ -29,11 +33,11 @@ def weights(log_w: Float[ndarray, " frames"]) -> Picture:
     """
     log_w = checked_log_weights(log_w)
     ess, k = effective_sample_size(log_w), pareto_k(log_w)
-    panels = (_histogram(log_w, ess), _growth(log_w, ess), _tail(k))
+    panels = (_histogram(log_w, ess, temperature), _growth(log_w, ess), _tail(k))
     return Picture(name="weights", panels=panels, size=(9.2, 2.75), widths=(1.25, 1.25, 1.0))
 
 
-def _histogram(log_w: ndarray, ess: EffectiveSampleSize) -> Panel:
+def _histogram(log_w: ndarray, ess: EffectiveSampleSize, temperature: float | None) -> Panel:
     from scipy.special import logsumexp
 
     centred = log_w - (logsumexp(log_w) - np.log(len(log_w)))
@@ -44,7 +48,7 @@ def _histogram(log_w: ndarray, ess: EffectiveSampleSize) -> Panel:
     shown = np.histogram(finite, edges)[0] / len(log_w)
     carried = np.histogram(finite, edges, weights=np.exp(finite))[0] / len(log_w)
     below = float((centred < edges[0]).mean())
-    lines = [f"n {count(ess.n)} · ESS {count(ess.ess)}", f"heaviest {100 * ess.max_weight:.2g} %"]
+    lines = [f"heaviest {100 * ess.max_weight:.2g} %"]
     lines += [f"{100 * below:.2g} % further left"] if below > 0.002 else []
     return Panel(
         marks=(
@@ -56,6 +60,7 @@ def _histogram(log_w: ndarray, ess: EffectiveSampleSize) -> Panel:
         x=Axis(label="log w − log ⟨w⟩"),
         y=Axis(limits=(0, 1.4 * max(shown.max(), carried.max())), ticks=(), line=False),
         title="log weights",
+        caption=f"{sizes(ess.n, ess.ess)}{at(temperature)}",
         legend="upper left",
     )
 

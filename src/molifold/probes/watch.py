@@ -189,7 +189,8 @@ class Watch:
 
     def _write_row(self, step: int, scalars: dict[str, float | Tensor]) -> None:
         now = time.perf_counter()
-        spent = self.seconds - self._row_seconds
+        # An evaluation within the row is no training either.
+        spent = self.seconds - self._row_seconds + float(scalars.get("evaluation_seconds", 0.0))
         timing = {
             "step_seconds": (now - self._row_time - spent) / self._calls,
             "probe_share": spent / (now - self._row_time),

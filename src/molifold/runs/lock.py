@@ -47,8 +47,9 @@ class WriterLock:
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._pid = os.getpid()
-        self._acquire()
+        # Before the lock can be seen: another thread would take it for a leftover of a process with our number.
         _HELD_HERE.add(self._token)
+        self._acquire()
         self._thread = threading.Thread(target=self._beat, name="molifold-run-heartbeat", daemon=True)
         self._thread.start()
 

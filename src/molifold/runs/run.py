@@ -88,6 +88,8 @@ class Run:
     def resume(path: str | Path, *, step: int) -> Writer:
         """Go on writing the run in ``path`` from ``step``: later scalars, records and checkpoints are cut off.
 
+        Ensembles ``history`` and ``history-...`` are cut likewise, by their column ``step``.
+
         Raises:
             RunBusyError: if another living process writes it.
             RunFormatError: if ``path`` is no run.
@@ -255,7 +257,9 @@ class Run:
         return tuple(r for r in inbox.pending(self.path / "inbox").values() if isinstance(r, inbox.Request))
 
     def request(self, kind: str, **arguments: Any) -> Path:
-        """Ask the running training to ``pause``, ``resume``, ``checkpoint``, ``stop`` or ``probe``.
+        """Ask the running training to ``pause``, ``resume``, ``checkpoint``, ``stop``, ``probe`` or ``evaluate``.
+
+        ``probe`` runs the probes now and draws; ``evaluate`` only draws, ``frames=`` of them.
 
         Raises:
             ValueError: if no such kind of request exists.

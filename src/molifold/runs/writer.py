@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy import ndarray
 
 from molifold.molecule import Molecule
@@ -204,6 +205,8 @@ def go_on(run: Run, *, step: int) -> Writer:
                 shutil.rmtree(checkpoint)
         for draft in (run.path / "checkpoints").glob(".*"):  # what a killed writer left half done
             shutil.rmtree(draft)
+        for path in (run.path / "ensembles").glob("history*"):
+            _cut(path, step)
         info = run.info
         now = datetime.now(UTC).isoformat(timespec="seconds")
         info["attempts"].append({"started": now, "step": step, "bytes": size})
@@ -223,6 +226,17 @@ def add_to(run: Run) -> Writer:
     writer = Writer(run.path, WriterLock(run.path / "writer.json"))
     writer._step = run.step
     return writer
+
+
+def _cut(path: Path, step: int) -> None:
+    """Cut a history before its first frame of a later step."""
+    from molifold import store
+
+    known = store.load(path)
+    later = np.asarray(known.columns["step"]) > step
+    columns = {name: (value.dtype, value.shape[1:]) for name, value in known.columns.items()}
+    with store.Writer(path, known.molecule, columns=columns, dtype=known.x.dtype, resume=True) as writer:
+        writer.truncate(int(later.argmax()) if later.any() else len(later))
 
 
 def _checked(name: str, argument: str) -> str:

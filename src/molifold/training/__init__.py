@@ -1,6 +1,7 @@
 """Training: ``fit`` (a short loop on Lightning Fabric), checkpoints without pickle, recipe files."""
 
 from molifold.training.arguments import RecipeError
+from molifold.training.evaluation import Evaluation
 from molifold.training.fit import fit
 from molifold.training.pipeline import make_energy, make_ensemble, make_system, train_recipe
 from molifold.training.properties import MeanError, PropertyFit, fit_property, mean_error
@@ -11,6 +12,7 @@ from molifold.training.schedule import constant, cosine
 from molifold.training.step import TrainingError
 
 __all__ = [
+    "Evaluation",
     "FitResult",
     "MeanError",
     "PropertyFit",

@@ -57,6 +57,8 @@ def fit(
     probe_every: int = 100,
     probe_frames: int = 64,
     probe_budget: float = 0.05,
+    evaluate: int = 0,
+    evaluate_budget: float = 0.02,
     log_every: int = 10,
     accelerator: str = "auto",
     devices: int = 1,
@@ -95,6 +97,8 @@ def fit(
         checkpoint_every: steps between checkpoints (default: a minute), of which the last ``keep`` are kept.
         probes, probe_every, probe_budget: what to watch, see ``Watch``; needs ``to``. ``probe_frames`` frames are the
             batch that probes look at.
+        evaluate, evaluate_budget: draws to judge the flow by, 30 times while it learns and at the end, within that
+            share of the time; 0 for none; see ``Evaluation``; needs ``to``.
         log_every: steps between two rows of scalars.
         accelerator, devices, precision: as in Lightning Fabric; "auto" takes a CUDA device if there is one. With
             several devices, start the script with ``torchrun`` or ``srun`` (gloo on CPUs, nccl on GPUs).
@@ -143,6 +147,11 @@ def fit(
             raise ValueError(f"epochs: got {epochs!r}, expected a positive number")
         per_epoch = max(1, round(sum(map(len, ensembles)) * (1 - validation)) // batch_size)
         steps = min(steps or epochs * per_epoch, epochs * per_epoch)
+    if evaluate < 0 or not evaluate_budget > 0:
+        raise ValueError(
+            f"evaluate: got {evaluate!r} draws and evaluate_budget {evaluate_budget!r}, expected a number of draws (0 "
+            "for none) and a positive share of the time"
+        )
     settings = Settings(
         steps=steps, max_seconds=max_seconds, batch_size=batch_size, learning_rate=learning_rate,
         weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, validation=validation, validate_every=validate_every,
@@ -180,6 +189,7 @@ def fit(
                     references=ensembles if reference is None else _several(reference),
                     resume=resume, probes=probes, probe_every=probe_every,
                     probe_frames=probe_frames, probe_budget=probe_budget,
+                    evaluate=evaluate, evaluate_budget=evaluate_budget,
                 )  # fmt: skip
             return session.run()
 

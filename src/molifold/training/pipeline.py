@@ -19,10 +19,11 @@ from molifold.probes import DEFAULT, preserved_randomness
 from molifold.runs import Run, Writer
 from molifold.training.arguments import RecipeError, checked, imported
 from molifold.training.crew import automatic_threads
+from molifold.training.evaluation import FRAMES
 from molifold.training.fit import fit
 from molifold.training.recipe import SIMULATION_PROVIDED, Recipe
 from molifold.training.result import FitResult
-from molifold.training.session import thinned
+from molifold.training.session import REFERENCE_FRAMES
 
 #: Frames per call when energies of loaded frames are computed.
 ENERGY_BATCH = 4096
@@ -62,7 +63,7 @@ def train_recipe(
         ensemble = make_ensemble(
             recipe, system, energy, to=path / "ensembles" / "simulation", progress=simulation_progress
         )
-        reference = thinned(ensemble)
+        reference = ensemble.thinned(REFERENCE_FRAMES)
         with preserved_randomness():
             torch.manual_seed(recipe.seed)
             flow = recipe.flow(system.molecule, reference)
@@ -72,7 +73,7 @@ def train_recipe(
             flow, ensemble, energy=_for_training(energy, ensemble), losses=recipe.losses(),
             to=path if writer is None else writer, recipe=recipe.to_dict(), reference=reference,
             probes=(*probes, *recipe.probes()),
-            progress=progress, **_with_threads(recipe.training()),
+            progress=progress, **{"evaluate": FRAMES, **_with_threads(recipe.training())},
         )  # fmt: skip
     except BaseException as error:
         if writer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -13,12 +13,14 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor, nn
 
+from molifold.energies import Regularized
 from molifold.ensemble import Ensemble
-from molifold.interfaces import Probe
+from molifold.interfaces import Energy, Probe
 from molifold.probes import Watch
-from molifold.runs import Run, Writer
+from molifold.runs import Request, Run, Writer
 from molifold.training.checkpoint import load_into, prune
 from molifold.training.data import fingerprint
+from molifold.training.evaluation import FRAMES, Evaluation
 from molifold.training.result import FitResult
 from molifold.training.spikes import SpikeKeeper
 from molifold.training.step import members
@@ -28,6 +30,10 @@ from molifold.training.trainer import Trainer
 REFERENCE_FRAMES = 10_000
 #: Seconds between two looks at the inbox, and between two checkpoints where no number of steps is given.
 INBOX_EVERY, CHECKPOINT_EVERY = 0.5, 60.0
+#: Looks at draws, evenly spread over the budget, as far as their share of the time allows.
+LOOKS = 30
+#: Draws that a request may ask for at once.
+MOST_FRAMES = 1_000_000
 #: A spent share that means: somebody asked to stop.
 STOP = 2.0
 
@@ -58,6 +64,7 @@ class Session:
         self.path: Path | None = None
         self._watch: Watch | None = None
         self._spikes: SpikeKeeper | None = None
+        self._evaluations: list[Evaluation] = []
         self._interrupted, self._stop = interrupted, False
         self._progress, self._checkpoint_every, self._keep = progress, checkpoint_every, keep
         self._looked = self._saved = time.monotonic()
@@ -140,6 +147,8 @@ class Session:
             if judged:
                 row |= trainer.validate(trainer.average)
                 trainer.judge(row)
+            for evaluation in self._evaluations:
+                row |= evaluation(step, mark=int(LOOKS * row["progress"]), force=last)
             self.history.append({"step": step, **row})
         if self._watch is not None:
             self._watch(step, **row)
@@ -172,11 +181,24 @@ class Session:
                 wish = request.kind
             elif request.kind == "checkpoint":
                 self._save()
-            elif request.kind == "probe" and self._watch is not None:
-                self._watch.look(self.trainer.progress.step)
+            elif request.kind in ("probe", "evaluate"):
+                self._look(request)
             elif request.kind == "stop":
                 self._stop = True
         return wish
+
+    def _look(self, request: Request) -> None:
+        """Probe and draw now, or only draw; the numbers stand in the next row."""
+        assert self.writer is not None
+        step, frames = self.trainer.progress.step, request.arguments.get("frames", FRAMES)
+        if not isinstance(frames, int) or not 1 <= frames <= MOST_FRAMES:
+            message = f"frames: got {frames!r}, expected a whole number from 1 to {MOST_FRAMES:,}"
+            self.writer.event(step, "request_rejected", message)
+            return
+        if request.kind == "probe" and self._watch is not None:
+            self._watch.look(step)
+        for evaluation in self._evaluations:
+            evaluation.look(step, frames=frames)
 
     def _pause(self) -> None:
         assert self.writer is not None
@@ -201,6 +223,8 @@ class Session:
         probe_every: int,
         probe_frames: int,
         probe_budget: float,
+        evaluate: int,
+        evaluate_budget: float,
     ) -> None:
         """Begin or resume the run ``to``, or take its writer over; every process must call it."""
         fabric, self.path = self.trainer.fabric, to.path if isinstance(to, Writer) else to
@@ -212,7 +236,7 @@ class Session:
         for k, reference in enumerate(references):
             name = "reference" if k == 0 else f"reference-{k + 1}"
             if name not in self.writer.run.ensembles:
-                thinned(reference).save(self.writer.ensemble_path(name))
+                reference.thinned(REFERENCE_FRAMES).save(self.writer.ensemble_path(name))
         self._save()
         self._spikes = SpikeKeeper(self.trainer, self.writer, ensembles)
         frames = self.trainer.parts[0].frames
@@ -221,6 +245,20 @@ class Session:
             self.trainer.flow, self.writer, probes=probes, batch=frames.take(rows)[0], every=probe_every, log_every=1,
             loss=_first_nll, budget=probe_budget,
         )  # fmt: skip
+        self._evaluations = list(self._evaluated(ensembles, frames=evaluate, budget=evaluate_budget))
+
+    def _evaluated(self, ensembles: Sequence[Ensemble], *, frames: int, budget: float) -> Iterator[Evaluation]:
+        """An evaluation of every flow, each with its share of the budget."""
+        trainer, writer, several = self.trainer, self.writer, len(ensembles) > 1
+        assert writer is not None
+        for flow, ensemble, energy in zip(members(trainer.average), ensembles, trainer.energies, strict=True):
+            name = ensemble.molecule.name if several else ""
+            # Weights are of the target itself; frames with importances of their own are no reference.
+            yield Evaluation(
+                flow, writer, molecule=ensemble.molecule, energy=_bare(energy), name=name, frames=frames,
+                reference=None if "weight" in ensemble.columns else ensemble.thinned(REFERENCE_FRAMES),
+                budget=budget / len(ensembles), seed=self.settings.seed, device=str(trainer.fabric.device),
+            )  # fmt: skip
 
     def _open(
         self,
@@ -269,6 +307,6 @@ def _first_nll(flow: nn.Module, x: Tensor) -> Tensor:
     return -members(flow)[0].log_prob(x)  # type: ignore[operator]
 
 
-def thinned(ensemble: Ensemble) -> Ensemble:
-    """At most ``REFERENCE_FRAMES`` frames, evenly spaced."""
-    return ensemble[np.unique(np.linspace(0, len(ensemble) - 1, REFERENCE_FRAMES).astype(int))]
+def _bare(energy: Energy | None) -> Energy | None:
+    """The target itself, without what makes it easier to train on."""
+    return energy.energy if isinstance(energy, Regularized) else energy

@@ -24,7 +24,7 @@ from molifold.workbench.measured import Measured
 from molifold.workbench.packing import join, pack
 from molifold.workbench.pointed import Told, atom_values, frame_values, readable
 from molifold.workbench.recorded import picture_of_record
-from molifold.workbench.statistics import Statistics, statistics_of
+from molifold.workbench.statistics import Statistics, drawn_by, statistics_of
 
 #: Ensembles whose columns are kept at the same time.
 KEPT = 4
@@ -208,7 +208,7 @@ class Desk:
             return pack({"bytes": np.frombuffer(path.read_bytes(), dtype=np.uint8)})
 
     def _statistics(self, run: str, ensemble: str) -> Statistics:
-        name = f"{run}/generated" if f"{run}/generated" in self.collection.ensembles() else ensemble
+        name = drawn_by(self.collection, run) or ensemble
         state = (run, name, len(self.collection.ensemble(name)))
         with self._thinking:
             if state not in self._known:

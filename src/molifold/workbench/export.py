@@ -15,6 +15,7 @@ import numpy as np
 from molifold.workbench.collection import Collection
 from molifold.workbench.desk import Desk
 from molifold.workbench.packing import pack, unpack
+from molifold.workbench.statistics import drawn_by
 
 #: Frames kept of every ensemble, and bytes of coordinates at most.
 FRAMES, BYTES = 5000, 4_000_000
@@ -83,7 +84,7 @@ def export_view(
     filled = [e["name"] for e in items["ensembles"] if e.get("frames")]
     for run in [r["name"] for r in items["runs"]] or [""]:
         own = [name for name in filled if not run or name.startswith(f"{run}/")]
-        for ensemble in [""] if f"{run}/generated" in own else own:
+        for ensemble in [""] if drawn_by(collection, run) in own else own:
             for picture in unpack(keep("statistics", run=run, ensemble=ensemble))["pictures"]:
                 keep("statistic", run=run, ensemble=ensemble, key=picture["key"])
     blocks[key("items", {})] = pack(items)

@@ -1,8 +1,11 @@
-"""How to read a panel: what it shows, what healthy looks like, what to do otherwise."""
+"""How to read each panel: what it shows, what healthy looks like, what to do otherwise."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from molifold.plots import Picture
 
 
 class Help(NamedTuple):
@@ -19,6 +22,17 @@ class Help(NamedTuple):
         'Along φ.'
         """
         return Help(*(text.replace("{name}", name) for text in self))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture, how to read it, and a table under it whose first row is the head; ``key`` names its file."""
+
+    key: str
+    title: str
+    picture: Picture
+    help: Help
+    rows: tuple[tuple[str, ...], ...] = ()
 
 
 MAP = Help(
@@ -135,4 +149,64 @@ HEALTH = Help(
         "A dark row gets no signal; a bright one dominates the clipping; a column in which all rows change is an "
         "event: see the page Training at that step."
     ),
+)
+
+EVOLUTION = Help(
+    shows=(
+        "The same picture of raw draws at up to eight steps of the training, on the same axes. A step has few draws, "
+        "so each is coarser than that of the final draws."
+    ),
+    healthy="The last steps look alike, and like the reference.",
+    otherwise=(
+        "Still changing at the end: train longer. A basin that comes and goes: lower the learning rate. One that never "
+        "comes: the data do not visit it, or the flow cannot make it."
+    ),
+)
+
+COMPARISON = Help(
+    shows=(
+        "Every number of the comparison of draws (weighted, if they have weights) with the reference: most relevant "
+        "degrees of freedom first, then maps with their basins, distances of whole ensembles, energies."
+    ),
+    healthy="Green spots: within noise.",
+    otherwise="Red spots differ for certain; the verdict above names them. Orange ones are at the edge of noise.",
+)
+
+SURFACE = Help(
+    shows="Free energy by kernel density, with contours every kT where it is known to half a kT, and its error.",
+    healthy="Small errors in all basins and on the way between them.",
+    otherwise="Errors above half a kT at a saddle: barriers are guesses; draw or simulate more there.",
+)
+
+CLUSTERS = Help(
+    shows=(
+        "The medoid of every cluster of torsions with ten members behind it. Stability is the overlap with the same "
+        "cluster found in half of the data; silhouette is how far clusters are apart."
+    ),
+    healthy="Stability above 0.85; bundles that are tight.",
+    otherwise="Stability below 0.6: the cluster is an accident of the sample. Wide bundles: more clusters are in it.",
+)
+
+TIMESCALES = Help(
+    shows="Implied timescales of a Markov model of fine clusters, by lag time, with 95 % bands.",
+    healthy="Flat from some lag on: the model has no memory there.",
+    otherwise="Still growing: longer trajectories, or more clusters along the slow coordinate.",
+)
+
+CHAPMAN_KOLMOGOROV = Help(
+    shows="Probability to be in the same metastable state after some time: predicted by the model, and estimated.",
+    healthy="Points on the line, within the band.",
+    otherwise="Points off the line: take a longer lag, or another number of states.",
+)
+
+STATES = Help(
+    shows="Metastable states (PCCA+): their medoids and members, with stationary shares.",
+    healthy="States that differ by what you would name them by, such as a basin of two torsions.",
+    otherwise="States that look alike: fewer of them would do.",
+)
+
+NETWORK = Help(
+    shows="States with stationary weights, and mean first-passage times between them.",
+    healthy="Times much shorter than the trajectories: the passage was seen often.",
+    otherwise="Times with errors as large as themselves: simulate longer.",
 )

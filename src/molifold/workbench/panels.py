@@ -1,27 +1,19 @@
-"""Panels of the report: a picture, a caption, and how to read it."""
+"""Panels of the report and of an analysis, in the order of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from molifold import plots
+from molifold.analysis import EnsembleAnalysis
+from molifold.analysis.ensemble_analysis import estimates_of
 from molifold.analysis.verdict import interval, percent
-from molifold.plots import Picture
+from molifold.ensemble import Ensemble
 from molifold.plots.style import arc, label
 from molifold.workbench import guide
-from molifold.workbench.guide import Help
+from molifold.workbench.evolving import evolution_panels
+from molifold.workbench.guide import Panel
 from molifold.workbench.results import RamachandranResult, Region, ReportParts, Results
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A picture, how to read it, and a table under it whose first row is the head."""
-
-    title: str
-    picture: Picture
-    help: Help
-    rows: tuple[tuple[str, ...], ...] = ()
 
 
 def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
@@ -30,14 +22,15 @@ def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
     for found in results.ramachandran:
         names = tuple(found.maps.values())[0].names
         yield Panel(
+            key=f"map_{'_'.join(names)}",
             title=f"Free-energy map of {label(names[0])} and {label(names[1])}",
             picture=plots.ramachandran(found.maps, temperature=temperature),
             help=guide.MAP,
             rows=_map_rows(found),
         )
     for region in results.regions:
-        name = label(region.torsion)
         yield Panel(
+            key=f"free_energy_{region.torsion}",
             title=f"Free energy of {arc(region.torsion)}",
             picture=plots.free_energy(
                 region.differences,
@@ -46,40 +39,59 @@ def panels(parts: ReportParts, results: Results) -> Iterator[Panel]:
                 region=arc(region.torsion),
                 temperature=temperature,
             ),
-            help=guide.REGION.of(name),
+            help=guide.REGION.of(label(region.torsion)),
             rows=_region_rows(region),
         )
+    if parts.evolution is not None:
+        yield from evolution_panels(parts.evolution, parts.reference, temperature=temperature)
     if results.torsions:
-        yield Panel(
-            title="All torsions",
-            picture=plots.torsions(results.torsions),
-            help=guide.TORSIONS,
-            rows=_torsion_rows(results),
-        )
-        yield Panel(
-            title="Torsions, most different first",
-            picture=plots.ridge(results.torsions),
-            help=guide.RIDGE,
-        )
+        picture = plots.torsions(results.torsions, temperature=temperature)
+        yield Panel("torsions", "All torsions", picture, guide.TORSIONS, _torsion_rows(results))
+        picture = plots.ridge(results.torsions, temperature=temperature)
+        yield Panel("ridge", "Torsions, most different first", picture, guide.RIDGE)
     if results.energies is not None:
-        yield Panel(
-            title="Energies",
-            picture=plots.energies(results.energies, temperature=temperature),
-            help=guide.ENERGIES,
-        )
+        yield Panel("energies", "Energies", plots.energies(results.energies, temperature=temperature), guide.ENERGIES)
     if results.log_w is not None and results.pareto is not None:
-        yield Panel(
-            title="Importance weights",
-            picture=plots.weights(results.log_w),
-            help=guide.WEIGHTS,
-            rows=_weight_rows(results),
-        )
+        picture = plots.weights(results.log_w, temperature=temperature)
+        yield Panel("weights", "Importance weights", picture, guide.WEIGHTS, _weight_rows(results))
+    if results.comparison is not None:
+        picture = plots.comparison(results.comparison, temperature=temperature)
+        yield Panel("comparison", "Everything that was compared", picture, guide.COMPARISON)
+    if results.states is not None:
+        yield from state_panels(results.states, parts.generated)
     if any(key not in ("step", "time") for row in parts.history for key in row):
-        yield Panel(
-            title="Training",
-            picture=plots.training(parts.history),
-            help=guide.TRAINING,
-        )
+        yield Panel("training", "Training", plots.training(parts.history), guide.TRAINING)
+
+
+def state_panels(found: EnsembleAnalysis, ensemble: Ensemble) -> Iterator[Panel]:
+    """Surface, clusters and kinetics of one ensemble, as far as they were found."""
+    part = ensemble[found.index]
+    if found.surface is not None:
+        names = " and ".join(label(a.name) for a in found.surface.axes)
+        yield Panel("surface", f"Free-energy surface of {names}", plots.surface(found.surface), guide.SURFACE)
+    if found.clusters is not None and len(found.clusters):
+        picture = plots.clusters(found.clusters, part)
+        yield Panel("clusters", "Clusters", picture, guide.CLUSTERS, _cluster_rows(found))
+    if (kinetics := found.kinetics) is not None:
+        yield Panel("timescales", "Implied timescales", plots.timescales(kinetics.timescales), guide.TIMESCALES)
+        test = plots.chapman_kolmogorov(kinetics.test)
+        yield Panel("chapman_kolmogorov", "Chapman-Kolmogorov test", test, guide.CHAPMAN_KOLMOGOROV)
+        yield Panel("states", "Metastable states", plots.clusters(kinetics.metastable, part), guide.STATES)
+        network = plots.network(kinetics.model, kinetics.passage, sets=kinetics.sets)
+        yield Panel("network", "Network of states", network, guide.NETWORK)
+
+
+def _cluster_rows(found: EnsembleAnalysis) -> tuple[tuple[str, ...], ...]:
+    c = found.clusters
+    if c is None:
+        return ()
+    head = ("cluster", "population", "95 % interval", "medoid frame", "free energy against the first / kT")
+    rows = []
+    for i, share in enumerate(c.populations):
+        differences = estimates_of(found.differences[i - 1]) if 0 < i <= len(found.differences) else ()
+        said = "; ".join(f"{name} {e.value:.2f} ± {e.error:.2f}" for name, e in differences)
+        rows.append((str(i + 1), percent(share), interval(share), str(found.index[c.medoids[i]]), said))
+    return (head, *rows)
 
 
 def _map_rows(found: RamachandranResult) -> tuple[tuple[str, ...], ...]:

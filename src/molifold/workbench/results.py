@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,12 @@ from numpy import ndarray
 
 from molifold import analysis
 from molifold.ensemble import Ensemble
+
+Found = TypeVar("Found")
+#: Frames a side that are compared in every degree of freedom, and that clusters are looked for in.
+LOOKED_AT = 20_000
+#: Frames a side for optimal transport and RMSD: a quarter of what a comparison of its own takes, a tenth of the time.
+SAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class ReportParts:
         temperature: K, for labels.
         title: of the page.
         diagnosis: what ``molifold diagnose`` said about the network, a line per finding.
+        evolution: draws taken during training, with their ``step``, or None.
+        weighted: False ignores importance weights.
     """
 
     generated: Ensemble
@@ -35,6 +43,8 @@ class ReportParts:
     temperature: float | None = None
     title: str = ""
     diagnosis: str = ""
+    evolution: Ensemble | None = None
+    weighted: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class RamachandranResult:
 class Results:
     """Results of a report; None or empty where the parts did not allow it.
 
-    ``dropped`` counts drawn frames whose weight was NaN or +inf and was set to zero.
+    ``dropped`` counts drawn frames whose weight was NaN or +inf and was set to zero. ``comparison`` and ``states``
+    are of at most ``LOOKED_AT`` frames a side.
     """
 
     log_w: Float[ndarray, " frames"] | None
@@ -73,10 +84,24 @@ class Results:
     torsions: Sequence[analysis.TorsionComparison]
     energies: analysis.EnergyComparison | None
     regions: Sequence[Region]
+    comparison: analysis.EnsembleComparison | None = None
+    states: analysis.EnsembleAnalysis | None = None
 
 
-def analyse(parts: ReportParts, *, seed: int = 0) -> Results:
+def analyse(
+    parts: ReportParts,
+    *,
+    thorough: bool = False,
+    comparison: analysis.EnsembleComparison | None = None,
+    seed: int = 0,
+) -> Results:
     """Compute everything that a report of ``parts`` shows.
+
+    Args:
+        parts: what the report is of.
+        thorough: also compare every degree of freedom, and look for states, which takes several times as long.
+        comparison: of the draws with the reference, if it is known already.
+        seed: of bootstraps and random halves.
 
     Raises:
         ValueError: if the generated ensemble is empty or of another molecule than the reference.
@@ -95,9 +120,15 @@ def analyse(parts: ReportParts, *, seed: int = 0) -> Results:
         raise ValueError(
             f"reference: got {reference.molecule!r}, expected the molecule of the draws, {generated.molecule!r}"
         )
+    states = None
+    if thorough:
+        comparison = _compared(parts, seed)
+        states = _tried(
+            lambda: analysis.analyze_ensemble(parts.generated, weighted=parts.weighted, limit=LOOKED_AT, seed=seed)
+        )
     generated = analysis.measure(generated)
     reference = None if reference is None else analysis.measure(reference)
-    log_w, dropped = _weights(generated)
+    log_w, dropped = _weights(generated) if parts.weighted else (None, 0)
     pairs = analysis.ramachandran_pairs(generated if reference is None else reference)
     names = tuple(analysis.named_torsions(generated.molecule))
     first = tuple(dict.fromkeys(pair[0] for pair in pairs)) or names[:1]
@@ -115,7 +146,24 @@ def analyse(parts: ReportParts, *, seed: int = 0) -> Results:
         else analysis.torsion_comparison(generated, reference, names=names, log_w=log_w, seed=seed),
         energies=_energies(generated, reference, log_w, seed),
         regions=[_region(generated, reference, name, log_w, seed) for name in first],
+        comparison=comparison,
+        states=states,
     )
+
+
+def _tried(work: Callable[[], Found]) -> Found | None:
+    """What ``work`` gives; None where the ensembles are too small or too broken for it."""
+    try:
+        return work()
+    except ValueError:
+        return None
+
+
+def _compared(parts: ReportParts, seed: int) -> analysis.EnsembleComparison | None:
+    if parts.reference is None:
+        return None
+    pair = [e.thinned(LOOKED_AT) for e in (parts.generated, parts.reference)]
+    return _tried(lambda: analysis.compare_ensembles(*pair, weighted=parts.weighted, samples=SAMPLES, seed=seed))
 
 
 def _weights(generated: Ensemble) -> tuple[ndarray | None, int]:

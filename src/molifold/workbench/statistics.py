@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from molifold.workbench.collection import Collection
-from molifold.workbench.panels import Panel, panels
+from molifold.workbench.guide import Panel
+from molifold.workbench.panels import panels
 from molifold.workbench.report import parts_of_run
 from molifold.workbench.results import ReportParts, analyse
 from molifold.workbench.verdict import Finding, findings
@@ -33,16 +34,22 @@ class Statistics:
         }
 
 
+def drawn_by(collection: Collection, run: str) -> str:
+    """The ensemble that holds the draws of a run; empty if it has none yet."""
+    known = collection.ensembles()
+    return next((name for name in (f"{run}/generated", f"{run}/history") if run and name in known), "")
+
+
 def statistics_of(collection: Collection, *, run: str, ensemble: str) -> Statistics:
-    """Of the draws of ``run`` against its simulation; of ``ensemble`` alone if the run has no draws yet.
+    """Of the draws of ``run`` against its simulation (the last ones while it learns); else of ``ensemble`` alone.
 
     Raises:
         KeyError: if there is neither.
     """
-    if run and f"{run}/generated" in collection.ensembles():
+    if drawn_by(collection, run):
         parts = parts_of_run(collection.run(run))
     else:
         parts = ReportParts(collection.ensemble(ensemble))
     results = analyse(parts)
     found = findings(results) if parts.generated.log_q is not None else []
-    return Statistics(tuple(found), {f"panel-{i}": p for i, p in enumerate(panels(parts, results))})
+    return Statistics(tuple(found), {p.key: p for p in panels(parts, results)})

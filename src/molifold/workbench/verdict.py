@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from molifold.analysis import Divergence
+import numpy as np
+
+from molifold.analysis import Divergence, EnsembleAnalysis
 from molifold.analysis.verdict import (
     RATIO_BAD,
     RATIO_GOOD,
@@ -13,6 +15,7 @@ from molifold.analysis.verdict import (
     Status,
     interval,
     percent,
+    verdict,
     weight_findings,
 )
 from molifold.plots.style import arc, label
@@ -24,6 +27,10 @@ LOST = 0.1
 VAGUE = 0.25
 #: A floor this many times that of independent frames says that the reference has not converged.
 UNCONVERGED = 1.5
+#: Probability never seen so far: below the first an ensemble is well sampled, above the second it is not.
+UNSEEN = (0.01, 0.05)
+#: A cluster is stable from here on (Hennig 2007).
+STABLE = 0.85
 
 
 def findings(results: Results) -> list[Finding]:
@@ -42,23 +49,62 @@ def findings(results: Results) -> list[Finding]:
         if key in result.kl:
             out += _divergence(result.kl[key], key, result.maps[key].names)
             out += _reference(result.jsd[key])
-    return [*out, *weight_findings(None, None, results.forward)]
+    out += weight_findings(None, None, results.forward)
+    if results.comparison is not None:
+        known = {f.title for f in out}
+        compared = verdict(results.comparison).findings
+        out += [f for f in compared if f.status != "good" and f.title not in known]
+    return out
 
 
-def overall(found: Sequence[Finding]) -> Finding:
-    """The verdict: as good as its worst finding.
+def state_findings(found: EnsembleAnalysis) -> list[Finding]:
+    """What an analysis of one ensemble says about how well it was sampled."""
+    out = []
+    if found.undersampling is not None:
+        unseen, names = found.undersampling.unseen, " and ".join(label(a.name) for a in found.undersampling.axes)
+        status: Status = "good" if unseen.value < UNSEEN[0] else "fair" if unseen.value < UNSEEN[1] else "bad"
+        text = f"is the chance that a new stretch of sampling falls where nothing was seen, on the map of {names}."
+        advice = "" if status == "good" else "Sample longer; the bins that few blocks saw say where."
+        out.append(Finding(status, "Never seen so far", percent(unseen), text, advice))
+    if found.clusters is not None and found.clusters.stability is not None and len(found.clusters):
+        worst = float(np.min(found.clusters.stability.value))
+        status = "good" if worst >= STABLE else "fair"
+        text = f"is the stability of the least stable of {len(found.clusters)} clusters ({found.clusters.method})."
+        advice = "" if worst >= STABLE else "Below 0.6 it is an accident of the sample: look for fewer clusters."
+        out.append(Finding(status, "Clusters", f"{worst:.2f}", text, advice))
+    apart = [i for i, d in enumerate(found.differences, start=2) if not getattr(d, "agree", True)]
+    if apart:
+        text = (
+            f"of cluster {', '.join(map(str, apart))} against the first: the two estimators disagree; no single number"
+        )
+        out.append(Finding("fair", "Free-energy differences", f"{len(apart)}", f"{text} should be quoted."))
+    if found.kinetics is not None:
+        test = found.kinetics.test
+        status = "good" if test.passes else "bad"
+        text = "standard errors between what the Markov model predicts and what is seen at longer lags, at most."
+        advice = "" if test.passes else "The kinetics below is not that of the data: take a longer lag (--lag)."
+        out.append(Finding(status, "Chapman-Kolmogorov test", f"{test.worst:.1f}", text, advice))
+    return out
+
+
+def overall(
+    found: Sequence[Finding],
+    *,
+    words: tuple[str, str, str] = ("Trustworthy", "Usable with care", "Not to be trusted yet"),
+) -> Finding:
+    """The verdict: as good as its worst finding; ``words`` for good, fair and bad.
 
     >>> overall([Finding("good", "a", "", ""), Finding("bad", "tail", "", "")]).text
     'Look first at: tail.'
     """
     worst = [f for s in ("bad", "fair") for f in found if f.status == s]
     if not worst:
-        return Finding("good", "Trustworthy", "", "Every check below is passed: reweighted averages can be used.")
+        return Finding("good", words[0], "", "Every check below is passed.")
     named = ", ".join(f.title for f in worst if f.status == worst[0].status)
     text = f"Look first at: {named}."
     if worst[0].status == "fair":
-        return Finding("fair", "Usable with care", "", text)
-    return Finding("bad", "Not to be trusted yet", "", text)
+        return Finding("fair", words[1], "", text)
+    return Finding("bad", words[2], "", text)
 
 
 def _unweighted() -> Finding:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from molifold.analysis import EnsembleAnalysis
 from molifold.analysis.methods import HDBSCAN, DensityPeaks, KCenters, KMeans
 from molifold.ensemble import Ensemble
-from molifold.workflows.tables import plain, write_rows
-
-if TYPE_CHECKING:
-    from molifold.plots import Picture
+from molifold.workflows.tables import plain, save_pictures, write_rows
 
 #: Ways of clustering by name; those that want a number of clusters take it.
 METHODS = ("density-peaks", "hdbscan", "k-means", "k-centers")
@@ -56,26 +52,11 @@ def as_data(found: EnsembleAnalysis) -> dict[str, Any]:
 def write_figures(found: EnsembleAnalysis, ensemble: Ensemble, folder: Path) -> list[Path]:
     """Free energies, clusters and kinetics as PNG files, and the medoid of every cluster as a PDB file."""
     from molifold import data
+    from molifold.workbench.panels import state_panels
 
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [picture.save(folder / f"{name}.png", dpi=200) for name, picture in _pictures(found, ensemble)]
+    paths = save_pictures(state_panels(found, ensemble), folder)
     if found.clusters is not None:
         for i, x in enumerate(found.medoids):
             paths.append(folder / f"cluster_{i}.pdb")
             data.write(Ensemble(ensemble.molecule, x[None]), paths[-1])
     return paths
-
-
-def _pictures(found: EnsembleAnalysis, ensemble: Ensemble) -> Iterator[tuple[str, Picture]]:
-    from molifold import plots
-
-    part = ensemble[found.index]
-    if found.surface is not None:
-        yield "surface", plots.surface(found.surface)
-    if found.clusters is not None and len(found.clusters):
-        yield "clusters", plots.clusters(found.clusters, part)
-    if (kinetics := found.kinetics) is not None:
-        yield "timescales", plots.timescales(kinetics.timescales)
-        yield "chapman_kolmogorov", plots.chapman_kolmogorov(kinetics.test)
-        yield "states", plots.clusters(kinetics.metastable, part)
-        yield "network", plots.network(kinetics.model, kinetics.passage, sets=kinetics.sets)

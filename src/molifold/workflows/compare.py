@@ -8,16 +8,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from molifold.analysis import EnsembleComparison, verdict
 from molifold.ensemble import Ensemble
 from molifold.molecule import Molecule
-from molifold.workflows.tables import plain, write_rows
+from molifold.workflows.tables import plain, save_pictures, write_rows
 
 if TYPE_CHECKING:
-    from molifold.plots import Picture
+    from molifold.workbench import ReportParts, Results
 
-#: Torsions that are drawn.
-DRAWN = 12
+#: Frames of either side that go into pictures: those of larger ensembles are thinned, so that memory is bounded.
+DRAWN = 200_000
 
 
 def open_pair(
@@ -54,13 +56,15 @@ def open_pair(
 def open_ensemble(what: str | Path, *, top: str | Path | None = None, molecule: Molecule | None = None) -> Ensemble:
     """An ensemble by name: a store, a run (its draws), ``RUN:NAME`` (an ensemble that a run keeps), or a trajectory.
 
+    ``RUN:history@STEP`` are the draws that were taken during training at that step.
+
     Args:
         what: the name.
         top, molecule: what the atoms of a trajectory are, where its own file does not say so.
 
     Raises:
         FileNotFoundError: if there is nothing of that name.
-        ValueError: if a run keeps no such ensemble.
+        ValueError: if a run keeps no such ensemble, or it has no draws of that step.
     """
     from molifold.data import load
     from molifold.runs import Run
@@ -68,9 +72,10 @@ def open_ensemble(what: str | Path, *, top: str | Path | None = None, molecule: 
     path, _, name = str(what).rpartition(":")
     if path and (Path(path) / "run.json").is_file():
         run = Run.open(path)
+        name, _, step = name.partition("@")
         if name not in run.ensembles:
             raise ValueError(f"{what}: the run keeps the ensembles {', '.join(run.ensembles) or 'none'}")
-        return run.ensemble(name)
+        return _of_step(run.ensemble(name), step, what=str(what)) if step else run.ensemble(name)
     if (Path(what) / "run.json").is_file():
         return open_ensemble(f"{what}:generated", top=top)
     if not Path(what).exists():
@@ -78,6 +83,14 @@ def open_ensemble(what: str | Path, *, top: str | Path | None = None, molecule: 
     if (Path(what) / "header.json").is_file():  # load would number its draws as if they were a trajectory
         return Ensemble.load(what)
     return load(what, top=top, molecule=molecule)
+
+
+def _of_step(ensemble: Ensemble, step: str, *, what: str) -> Ensemble:
+    known = np.asarray(ensemble.columns.get("step", ()))
+    if not step.isdigit() or not (known == int(step)).any():
+        there = ", ".join(map(str, np.unique(known))) or "none"
+        raise ValueError(f"{what}: no frame of step {step!r}; the ensemble has the steps {there}")
+    return ensemble[np.flatnonzero(known == int(step))]
 
 
 @contextmanager
@@ -116,34 +129,24 @@ def write_table(found: EnsembleComparison, path: Path) -> Path:
     return write_rows(found.rows(), path, data=as_data(found))
 
 
-def write_figures(
-    found: EnsembleComparison, generated: Ensemble, reference: Ensemble, folder: Path, *, weighted: bool = True
-) -> list[Path]:
-    """The comparison as a table, maps, torsions, energies and weights as PNG files in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, picture in _pictures(found, generated, reference, weighted=weighted):
-        paths.append(picture.save(folder / f"{name}.png", dpi=200))
-    return paths
+def looked_at(
+    found: EnsembleComparison, generated: Ensemble, reference: Ensemble, *, weighted: bool = True
+) -> tuple[ReportParts, Results]:
+    """What figures and page are made of: at most ``DRAWN`` frames of either side, and what was found."""
+    from molifold.analysis.clusters import temperature_of
+    from molifold.workbench import ReportParts, analyse
+
+    kelvin = [temperature_of(e) for e in (generated, reference)]
+    parts = ReportParts(
+        generated.thinned(DRAWN), reference.thinned(DRAWN), weighted=weighted,
+        temperature=next((t for t in kelvin if np.isfinite(t)), None),
+        title=f"{generated.molecule.name}: two ensembles compared",
+    )  # fmt: skip
+    return parts, analyse(parts, comparison=found)
 
 
-def _pictures(
-    found: EnsembleComparison, generated: Ensemble, reference: Ensemble, *, weighted: bool
-) -> Iterator[tuple[str, Picture]]:
-    from molifold import analysis, plots
-    from molifold.analysis.sides import log_weights
+def write_figures(parts: ReportParts, results: Results, folder: Path) -> list[Path]:
+    """Every picture of the comparison as a PNG file in a folder."""
+    from molifold.workbench.panels import panels
 
-    log_w = log_weights(generated) if found.generated.weighted and weighted else None
-    key = "raw" if log_w is None else "reweighted"
-    yield "comparison", plots.comparison(found)
-    for m in found.maps:
-        yield f"map_{'_'.join(m.names)}", plots.ramachandran({"reference": m.reference, key: m.generated})
-    torsions = [f.freedom.name for f in found.freedoms if f.freedom.kind == "torsion" and not f.repeats][:DRAWN]
-    if torsions:
-        compared = analysis.torsion_comparison(generated, reference, names=torsions, log_w=log_w)
-        yield "torsions", plots.torsions(compared)
-        yield "ridge", plots.ridge(compared)
-    if found.energies is not None and generated.log_p is not None:
-        yield "energies", plots.energies(analysis.energy_comparison(generated, reference, log_w=log_w))
-    if log_w is not None and len(log_w) >= 25:
-        yield "weights", plots.weights(log_w)
+    return save_pictures(panels(parts, results), folder)

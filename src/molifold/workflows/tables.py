@@ -1,14 +1,17 @@
-"""Results as files: rows of a flat table as CSV or Parquet, everything as JSON."""
+"""Results as files: rows of a flat table as CSV or Parquet, everything as JSON, pictures as PNG."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molifold.workbench.guide import Panel
 
 
 def write_rows(rows: Sequence[Any], path: Path, *, data: dict[str, Any]) -> Path:
@@ -35,6 +38,12 @@ def write_rows(rows: Sequence[Any], path: Path, *, data: dict[str, Any]) -> Path
     else:
         raise ValueError(f"path: got {path.name!r}, expected a name that ends in .csv, .parquet or .json")
     return path
+
+
+def save_pictures(panels: Iterable[Panel], folder: Path) -> list[Path]:
+    """Every picture as a PNG file, by its key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [panel.picture.save(folder / f"{panel.key}.png", dpi=200) for panel in panels]
 
 
 def plain(value: Any) -> Any:
