@@ -13,8 +13,7 @@ const GROUPS = [
   { title: "Gradient", names: /^gradient/, log: true, help: ["Norm of the gradient before clipping.", "Healthy: within one power of ten, falling slowly.", "Otherwise: spikes far above the clip norm: lower the learning rate."] },
   { title: "Learning rate", names: /^learning_rate/, help: "What the schedule gives at every step." },
   { title: "Seconds per step", names: /^step_seconds/, help: "Time of one step without probes." },
-  { title: "Evaluation", names: /^evaluation/, help: "Seconds that a look at the draws takes; by default looks use at most 2 % of the time." },
-  { title: "Share of probes", names: /^probe_share/, help: "Share of the time that probes and looks at draws take; their budgets keep it below 0.05 and 0.02 in the long run." },
+  { title: "Cost of looking", names: /^(evaluation_seconds|probe_share)/, help: "Seconds that a look at draws takes, and the share of the time that probes and such looks take; their budgets keep it below 0.05 and 0.02 in the long run." },
 ];
 const ASK = [["pause", "Pause"], ["resume", "Resume"], ["checkpoint", "Checkpoint"], ["probe", "Probe now"], ["stop", "Stop"]];
 

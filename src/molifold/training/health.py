@@ -40,6 +40,7 @@ from molifold.probes.gradient_noise import records as noise_records
 from molifold.probes.ranks import findings as rank_findings
 from molifold.probes.ranks import records as rank_records
 from molifold.runs import Run
+from molifold.training.flow_parts import coupled
 from molifold.training.flow_probes import EXAMINATIONS
 
 #: Frames for units and ranks, for the similarity of layers, the gradient noise and the curvature, at most.
@@ -99,7 +100,7 @@ def examine(
         ("gradient noise scale", watch_gradient_noise, lambda f, x: _noise(f, x, batch_size)),
         ("similarity of layers", watch_layers, _layers),
         ("curvature", watch_curvature, lambda f, x: _curvature(f, x, seed)),
-        *EXAMINATIONS,
+        *(EXAMINATIONS if coupled(flow) else ()),
     ]
     if other is not None:
         label, second = other
