@@ -2,9 +2,9 @@
 
 Six blocks of coordinates, each moved by a spline coupling that sees the same context. A teacher of the same kind draws
 the data: in the first case only two of its conditioners need hidden units, in the second all need as many, so that
-growing everywhere alike is right and the best that the diagnosis could do is tie. The student starts with one hidden unit
-per conditioner and grows twice; every way of growing adds the same number of units (all cost the same) in the same
-rounds, and trains as long. Every seed is told.
+growing everywhere alike is right and the best that the diagnosis could do is tie. The student starts with one hidden
+unit per conditioner and grows twice; every way of growing adds the same number of units (all cost the same) in the
+same rounds, and trains as long. Every seed is told.
 """
 
 from __future__ import annotations
