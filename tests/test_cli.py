@@ -19,24 +19,13 @@ from molifold.cli import main
 from molifold.recipes import find
 from molifold.runs import Run
 
-COMMANDS = ("demo", "simulate", "train", "sample", "map", "report", "analyze", "compare", "check")
+COMMANDS = (
+    "demo", "simulate", "train", "watch", "sample", "report", "analyze", "compare", "diagnose", "grow", "export", "map",
+    "check",
+)  # fmt: skip
 MAP_COMMANDS = ("map encode", "map decode", "map path", "map doctor", "map export")
 #: Everything that takes long shares one worker and one run.
 one_run = pytest.mark.xdist_group("quick demo")
-
-
-@pytest.fixture
-def molifold(capsys, monkeypatch):
-    """Run a command in this process: exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="session")
