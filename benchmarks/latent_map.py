@@ -24,6 +24,7 @@ from deeptime.clustering import KMeans
 from deeptime.decomposition import TICA, VAMP
 from deeptime.markov import TransitionCountEstimator
 from deeptime.markov.msm import MaximumLikelihoodMSM
+from deeptime.numeric import ZeroRankError
 from latent_systems import TRAINING, alanine_dipeptide, chignolin
 from measure import arguments, show
 
@@ -99,7 +100,11 @@ def slow_process(case: Case, z: np.ndarray, waves: np.ndarray) -> Rows:
         now, later = case.frames[at].pairs(case.lag)
         features = waves[at]
         tica = TICA(dim=2).fit_fetch((features[now], features[later])).transform(features)
-        score = VAMP().fit((z[at][now, :1], z[at][later, :1])).fetch_model().score(2)
+        try:
+            score = VAMP().fit((z[at][now, :1], z[at][later, :1])).fetch_model().score(2)
+        except ZeroRankError:  # a map that learnt nothing
+            rows.append(case.row(f"VAMP-2 of z1, {name}", "1", "z1 stands still on these trajectories"))
+            continue
         known, timescale = msm(tica, case, at)
         _, own = msm(z[at], case, at)
         text = f"TICA + MSM {known:.4f}: {100 * (score / known - 1):+.2f} %"
