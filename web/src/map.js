@@ -14,12 +14,14 @@ const SAMPLED = 20_000; // values of which the limits of a colour scale are take
 export class EnsembleMap {
   constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
     Object.assign(this, { element, onPick, onHover, onSelect, onPath, onView });
-    this.canvas = document.createElement("canvas");
+    // Two layers: painting the frames is dear, a mark over them is not. Lines are drawn by the CPU: software in place of a GPU takes 20 times as long.
+    [this.ground, this.canvas] = ["ground", "map"].map((className) => Object.assign(document.createElement("canvas"), { className }));
+    this.below = this.ground.getContext("2d", { willReadFrequently: true });
+    this.above = this.canvas.getContext("2d");
     this.canvas.tabIndex = 0;
-    this.canvas.className = "map";
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", "map of conformations; arrow keys pan, plus and minus zoom, 0 shows all");
-    element.append(this.canvas);
+    element.append(this.ground, this.canvas);
     this.tool = "pick";
     this.data = null;
     this.drawn = [];
@@ -56,10 +58,10 @@ export class EnsembleMap {
     const box = this.element.getBoundingClientRect();
     this.ratio = window.devicePixelRatio || 1;
     this.width = Math.max(120, box.width); this.height = Math.max(120, box.height);
-    this.canvas.width = Math.round(this.width * this.ratio);
-    this.canvas.height = Math.round(this.height * this.ratio);
-    this.canvas.style.width = `${this.width}px`;
-    this.canvas.style.height = `${this.height}px`;
+    for (const c of [this.ground, this.canvas]) {
+      Object.assign(c, { width: Math.round(this.width * this.ratio), height: Math.round(this.height * this.ratio) });
+      Object.assign(c.style, { width: `${this.width}px`, height: `${this.height}px` });
+    }
     this.image = null;
     this.redraw();
   }
@@ -83,23 +85,30 @@ export class EnsembleMap {
   }
 
   draw() {
-    const context = this.canvas.getContext("2d"), p = this.plot;
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, this.width, this.height);
     if (!this.data) return;
     if (!this.image) {
       const start = performance.now();
       this.image = this.paint();
+      this.within(this.below, (context, p) => {
+        if (this.image.canvas) { context.imageSmoothingEnabled = this.image.fine; context.drawImage(this.image.canvas, p.left, p.top, p.width, p.height); }
+        if (this.image.points) this.points(context, this.image.points);
+        if (this.image.lines) this.lines(context, this.image.lines);
+      });
+      this.axes(this.below);
       this.canvas.dataset.painted = (performance.now() - start).toFixed(1); // ms, for whoever measures
     }
+    this.within(this.above, (context) => this.overlay(context));
+  }
+
+  /** A layer is wiped and drawn upon, inside the axes. */
+  within(context, draw) {
+    const p = this.plot;
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.clearRect(0, 0, this.width, this.height);
     context.save();
     context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
-    if (this.image.canvas) { context.imageSmoothingEnabled = this.image.fine; context.drawImage(this.image.canvas, p.left, p.top, p.width, p.height); }
-    if (this.image.points) this.points(context, this.image.points);
-    if (this.image.lines) this.lines(context, this.image.lines);
-    this.overlay(context);
+    draw(context, p);
     context.restore();
-    this.axes(context);
   }
 
   /** The picture of the frames in view, kept until data or view change. */
@@ -332,8 +341,13 @@ export class EnsembleMap {
 
   reset() { if (!this.data) return; this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
   use(tool) { this.tool = tool; this.drawn = []; this.canvas.style.cursor = tool === "pick" ? "default" : "crosshair"; this.redraw(); }
-  png() { return this.canvas.toDataURL("image/png"); }
-  remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.canvas.remove(); }
+  png() {
+    const both = this.ground.cloneNode(), context = both.getContext("2d");
+    for (const c of [this.ground, this.canvas]) context.drawImage(c, 0, 0);
+    return both.toDataURL("image/png");
+  }
+
+  remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.ground.remove(); this.canvas.remove(); }
 }
 
 const title = (c) => (c.period ? `${c.label} / °` : c.unit ? `${c.label} / ${c.unit}` : c.label);
