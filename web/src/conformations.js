@@ -9,7 +9,7 @@ import { keep, kept, useAnswer } from "./state.js";
 import { axisTicks, count, short } from "./ticks.js";
 
 const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"], ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
-const OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
+const PATIENCE = 100, OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
 export const MAP_HELP = ["Every frame over two columns: as free energy in kT (lines every 2 kT), as density, or coloured by a third column. Reweighted counts frames by their importance weights.",
   "Healthy: the basins of the reference, connected where it is connected.", "Otherwise: select the odd region and read under the map how it differs from the rest, torsion by torsion."];
 
@@ -74,9 +74,13 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
+  // A frame is fetched when the button goes down, so that it mostly is there when it comes up.
+  const aimed = useRef(null), last = useRef(0); // of several wishes the last one counts, whatever is answered first
+  const aim = (row) => { aimed.current = row < 0 ? null : { row, ensemble, answer: source.ask("frames", { name: ensemble, rows: [row] }) }; aimed.current?.answer.catch(() => {}); };
   const structures = async (rows, note, of = null) => {
-    const answer = await source.ask("frames", { name: ensemble, rows });
-    setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
+    const ready = rows.length === 1 && aimed.current?.row === rows[0] && aimed.current.ensemble === ensemble;
+    const wish = (last.current += 1), answer = await (ready ? aimed.current.answer : source.ask("frames", { name: ensemble, rows }));
+    if (wish === last.current) setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
   };
   // Asked before the next frame is drawn, not after it.
   useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
@@ -87,7 +91,16 @@ export function Conformations({ source, state, change, known, ensemble }) {
     const taken = Object.keys(state.polygons).map((n) => Number(/^region (\d+)$/.exec(n)?.[1] ?? 0)), name = `region ${Math.max(0, ...taken) + 1}`;
     regions({ ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, name);
   };
-  const pick = (row, at) => { setPath(null); if (row < 0) setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
+  const pick = async (row, at) => {
+    const wish = (last.current += 1);
+    setPath(null);
+    // Mark and structure are drawn in one go, unless the structure takes long.
+    if (row >= 0) await Promise.race([aimed.current.answer.catch(() => {}), new Promise((then) => setTimeout(then, PATIENCE))]);
+    if (wish !== last.current) return;
+    if (row < 0) setShown(null);
+    change({ row, selected: "" });
+    if (row < 0) drawn(at).catch((e) => setShown({ error: e.message }));
+  };
   const drawn = async (at) => {
     if (!(LATENT.test(x) && LATENT.test(y))) { setShown({ note: "No frame is there. Where both axes are latent (z1, z2), the network draws one." }); return; }
     setShown({ at, note: "The network draws …" });
@@ -137,7 +150,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
     <div class="two">
       <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
         <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
-          update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
+          update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; m.onAim = aim; if (data) m.show({ ...data, marks }); }} />
         <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
         ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>

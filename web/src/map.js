@@ -1,7 +1,7 @@
 // The map of an ensemble over two columns: density, free energy or a third column; pick, box, lasso, polygon, path.
 import { contours } from "d3-contour";
 import { bytesOf, series, table } from "./colours.js";
-import { bin, freeEnergy, inside, into, nearest, smooth } from "./density.js";
+import { bin, extent, freeEnergy, inside, into, nearest, smooth } from "./density.js";
 import { axisTicks, css } from "./ticks.js";
 
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
@@ -12,8 +12,8 @@ const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only", "grid",
 const SAMPLED = 20_000; // values of which the limits of a colour scale are taken
 
 export class EnsembleMap {
-  constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
-    Object.assign(this, { element, onPick, onHover, onSelect, onPath, onView });
+  constructor(element, { onHover, onSelect, onPath } = {}) {
+    Object.assign(this, { element, onHover, onSelect, onPath });
     // Two layers: painting the frames is dear, a mark over them is not. Lines are drawn by the CPU: software in place of a GPU takes 20 times as long.
     [this.ground, this.canvas] = ["ground", "map"].map((className) => Object.assign(document.createElement("canvas"), { className }));
     this.below = this.ground.getContext("2d", { willReadFrequently: true });
@@ -45,8 +45,7 @@ export class EnsembleMap {
     const { x, y, xc, yc } = this.data;
     const range = (v, c) => {
       if (c.period) return [-c.period / 2, c.period / 2];
-      let low = Infinity, high = -Infinity;
-      for (const a of v) if (Number.isFinite(a)) { if (a < low) low = a; if (a > high) high = a; }
+      const [low, high] = extent(v);
       if (!(high > low)) return [(low || 0) - 1, (low || 0) + 1];
       return [low - 0.03 * (high - low), high + 0.03 * (high - low)];
     };
@@ -258,12 +257,13 @@ export class EnsembleMap {
   listen() {
     const c = this.canvas;
     const at = (e) => { const b = c.getBoundingClientRect(); return [e.clientX - b.left, e.clientY - b.top]; };
-    let from = null, moved = 0, start = null;
+    let from = null, moved = 0, start = null, aimed = -1;
     c.addEventListener("pointerdown", (e) => {
       if (!this.data) return;
       c.setPointerCapture(e.pointerId);
       from = at(e); moved = 0; start = { ...this.view };
       if (this.tool === "lasso" || this.tool === "box") this.drawn = [this.toPlace(from)];
+      if (this.tool === "pick") { aimed = this.nearest(from, 14); this.onAim?.(aimed); }
     });
     c.addEventListener("pointermove", (e) => {
       if (!this.data) return;
@@ -281,7 +281,7 @@ export class EnsembleMap {
       from = null;
       if (this.tool === "lasso" || this.tool === "box") { this.select(this.drawn); this.drawn = []; }
       else if (moved <= 3 && (this.tool === "polygon" || this.tool === "path")) { this.drawn = [...this.drawn, place]; }
-      else if (moved <= 3) this.onPick?.(this.nearest(now, 14), place, e);
+      else if (moved <= 3) this.onPick?.(aimed, place);
       this.redraw();
     });
     c.addEventListener("dblclick", () => this.finish());
