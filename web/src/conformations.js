@@ -52,7 +52,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const coloured = state.paint.startsWith("column ") ? state.paint.slice(7) : "";
   const [columns, broken] = useColumns(source, ensemble, about, [x, y, third, coloured, has("log_w") && "log_w", stepped && "step", has("u") && "u"]);
   const [tool, use] = useState("pick");
-  const [hover, setHover] = useState(null), [limits, setLimits] = useState(null);
+  const [hover, setHover] = useState(-1), [limits, setLimits] = useState(null);
   const [shown, setShown] = useState(null);
   const [path, setPath] = useState(null);
   const map = useRef(null), molecule = useRef(null);
@@ -149,9 +149,9 @@ export function Conformations({ source, state, change, known, ensemble }) {
     ${error || broken ? html`<p class="error" role="alert">${error ?? broken}</p>` : null}
     <div class="two">
       <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
-        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
-          update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; m.onAim = aim; if (data) m.show({ ...data, marks }); }} />
-        <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
+        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el))}
+          update=${(m) => { Object.assign(m, { onAim: aim, onPick: pick, onSelect: select, onPath: along, onHover: setHover, onPaint: (l) => setLimits((was) => (was?.join() === l.join() ? was : l)) }); if (data) m.show({ ...data, marks }); }} />
+        <div class="bar small"><span class="status">${hover >= 0 ? `frame ${hover}: ${xc?.label} ${place(columns[x]?.[hover], xc)}, ${yc?.label} ${place(columns[y]?.[hover], yc)}${columns.u ? `, u ${short(columns.u[hover], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
         ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>
           <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}

@@ -12,19 +12,13 @@ const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only", "grid",
 const SAMPLED = 20_000; // values of which the limits of a colour scale are taken
 
 export class EnsembleMap {
-  constructor(element, { onHover, onSelect, onPath } = {}) {
-    Object.assign(this, { element, onHover, onSelect, onPath });
-    // Two layers: painting the frames is dear, a mark over them is not. Lines are drawn by the CPU: software in place of a GPU takes 20 times as long.
-    [this.ground, this.canvas] = ["ground", "map"].map((className) => Object.assign(document.createElement("canvas"), { className }));
-    this.below = this.ground.getContext("2d", { willReadFrequently: true });
-    this.above = this.canvas.getContext("2d");
-    this.canvas.tabIndex = 0;
-    this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", "map of conformations; arrow keys pan, plus and minus zoom, 0 shows all");
-    element.append(this.ground, this.canvas);
-    this.tool = "pick";
-    this.data = null;
-    this.drawn = [];
+  constructor(element) {
+    // Two layers: to paint the frames is dear, a mark over them is cheap. "Frequently" has the lines drawn by the CPU: software in place of a GPU takes 20 times as long.
+    const [ground, canvas] = ["ground", "map"].map((className) => Object.assign(document.createElement("canvas"), { className }));
+    const [below, above] = [ground.getContext("2d", { willReadFrequently: true }), canvas.getContext("2d")];
+    Object.assign(this, { element, ground, canvas, below, above, tool: "pick", data: null, drawn: [] });
+    Object.assign(canvas, { tabIndex: 0, role: "img", ariaLabel: "map of conformations; arrow keys pan, plus and minus zoom, 0 shows all" });
+    element.append(ground, canvas);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(element);
     this.listen();
@@ -44,10 +38,8 @@ export class EnsembleMap {
   whole() {
     const { x, y, xc, yc } = this.data;
     const range = (v, c) => {
-      if (c.period) return [-c.period / 2, c.period / 2];
-      const [low, high] = extent(v);
-      if (!(high > low)) return [(low || 0) - 1, (low || 0) + 1];
-      return [low - 0.03 * (high - low), high + 0.03 * (high - low)];
+      const [low, high] = c.period ? [-c.period / 2, c.period / 2] : extent(v), room = c.period ? 0 : 0.03 * (high - low);
+      return high > low ? [low - room, high + room] : [(low || 0) - 1, (low || 0) + 1];
     };
     const [x0, x1] = range(x, xc), [y0, y1] = range(y, yc);
     return { x0, x1, y0, y1, px: xc.period, py: yc.period };
@@ -74,9 +66,7 @@ export class EnsembleMap {
     return { left: MARGIN.left, top: MARGIN.top, width: this.width - MARGIN.left - MARGIN.right, height: this.height - MARGIN.top - MARGIN.bottom };
   }
 
-  toPixel([a, b]) {
-    return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]);
-  }
+  toPixel([a, b]) { return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]); }
 
   toPlace([px, py]) {
     const v = this.view, p = this.plot;
@@ -87,13 +77,9 @@ export class EnsembleMap {
     if (!this.data) return;
     if (!this.image) {
       const start = performance.now();
-      this.image = this.paint();
-      this.within(this.below, (context, p) => {
-        if (this.image.canvas) { context.imageSmoothingEnabled = this.image.fine; context.drawImage(this.image.canvas, p.left, p.top, p.width, p.height); }
-        if (this.image.points) this.points(context, this.image.points);
-        if (this.image.lines) this.lines(context, this.image.lines);
-      });
+      this.within(this.below, (context) => this.paint(context));
       this.axes(this.below);
+      this.image = true;
       this.canvas.dataset.painted = (performance.now() - start).toFixed(1); // ms, for whoever measures
     }
     this.within(this.above, (context) => this.overlay(context));
@@ -106,29 +92,27 @@ export class EnsembleMap {
     context.clearRect(0, 0, this.width, this.height);
     context.save();
     context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
-    draw(context, p);
+    draw(context);
     context.restore();
   }
 
   /** The picture of the frames in view, kept until data or view change. */
-  paint() {
+  paint(context) {
     const d = this.data, p = this.plot, v = this.view;
     const flow = d.mode === "free energy", wrap = [v.px && v.x1 - v.x0 > 0.99 * v.px, v.py && v.y1 - v.y0 > 0.99 * v.py];
-    if (d.grid) {
-      const { values, limits, scale } = d.grid(v, COARSE, COARSE, wrap);
-      return { canvas: paintGrid(values, COARSE, COARSE, limits, scale), fine: false };
-    }
+    const put = (canvas, fine = false) => { context.imageSmoothingEnabled = fine; context.drawImage(canvas, p.left, p.top, p.width, p.height); };
+    if (d.grid) { const { values, limits, scale } = d.grid(v, COARSE, COARSE, wrap); put(paintGrid(values, COARSE, COARSE, limits, scale)); return; }
     const columns = flow ? COARSE : Math.round(p.width * Math.min(this.ratio, 1)), rows = flow ? COARSE : Math.round(p.height * Math.min(this.ratio, 1));
     let grid = bin(d.x, d.y, v, columns, rows, { weights: d.mode === "column" || d.mode === "cluster" ? null : d.weights, values: d.mode === "column" ? d.values : null, only: d.only });
-    if (d.mode === "cluster") return { canvas: this.clusters(columns, rows), fine: false };
+    if (d.mode === "cluster") { put(this.clusters(columns, rows)); return; }
     const counted = !d.weights || d.mode === "column";
-    if (!flow && counted && grid.sum.reduce((n, c) => n + c, 0) <= FEW) return { points: this.visible() };
+    if (!flow && counted && grid.sum.reduce((n, c) => n + c, 0) <= FEW) { this.points(context, this.visible()); return; }
     if (flow) grid = smooth(grid, 1, ...wrap);
     const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
     const limits = flow ? [0, HIGHEST] : spread(values, !grid.total);
     this.onPaint?.(limits);
-    const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density");
-    return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null };
+    put(paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density"), flow);
+    if (flow) this.lines(context, values, columns, rows);
   }
 
   clusters(columns, rows) {
@@ -138,16 +122,7 @@ export class EnsembleMap {
       const { sum } = bin(d.x, d.y, this.view, columns, rows, { only });
       for (let i = 0; i < sum.length; i += 1) if (sum[i] > most[i]) { most[i] = sum[i]; of[i] = label; }
     }
-    const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
-    for (let r = 0; r < rows; r += 1) {
-      for (let c = 0; c < columns; c += 1) {
-        const k = r * columns + c, at = 4 * ((rows - 1 - r) * columns + c);
-        if (of[k] < 0) continue;
-        image.data.set([...bytesOf(series(of[k])), 110 + Math.min(145, 40 * Math.log(1 + most[k]))], at);
-      }
-    }
-    context.putImageData(image, 0, 0);
-    return canvas;
+    return pixels(columns, rows, (k, data, at) => { if (of[k] >= 0) data.set([...bytesOf(series(of[k])), 110 + Math.min(145, 40 * Math.log(1 + most[k]))], at); });
   }
 
   visible() {
@@ -177,16 +152,14 @@ export class EnsembleMap {
     }
   }
 
-  lines(context, { sets, columns, rows }) {
-    const p = this.plot;
-    context.lineWidth = 0.7; context.strokeStyle = "rgba(20,30,40,.55)";
-    for (const set of sets) {
-      for (const polygon of set.coordinates) for (const ring of polygon) {
-        context.beginPath();
-        for (const [c, r] of ring) context.lineTo(p.left + (c / columns) * p.width, p.top + (1 - r / rows) * p.height);
-        context.stroke();
-      }
+  /** Lines every 2 kT. */
+  lines(context, values, columns, rows) {
+    const p = this.plot, generator = contours().size([columns, rows]), deep = Array.from(values, (v) => (Number.isFinite(v) ? -v : -HIGHEST - 2));
+    context.lineWidth = 0.7; context.strokeStyle = "rgba(20,30,40,.55)"; context.beginPath();
+    for (let level = 2; level <= HIGHEST; level += 2) {
+      for (const ring of generator.contour(deep, -level).coordinates.flat()) trace(context, ring.map(([c, r]) => [p.left + (c / columns) * p.width, p.top + (1 - r / rows) * p.height]));
     }
+    context.stroke();
   }
 
   overlay(context) {
@@ -195,11 +168,9 @@ export class EnsembleMap {
     for (const polygon of [...(d.polygons ?? []), ...(this.drawn.length ? [this.drawn] : [])]) {
       context.beginPath();
       // Drawn in one piece, shifted by whole periods if it crosses the border of the view.
-      for (const [dx, dy] of this.shifts(polygon)) {
-        for (const [k, q] of polygon.entries()) {
-          const [a, b] = this.plain([q[0] + dx, q[1] + dy]);
-          if (k) context.lineTo(a, b); else context.moveTo(a, b);
-        }
+      const along = (period) => (period ? [-period, 0, period] : [0]);
+      for (const dx of along(this.view.px)) for (const dy of along(this.view.py)) {
+        trace(context, polygon.map((q) => this.plain([q[0] + dx, q[1] + dy])));
         if (this.tool !== "path" || polygon !== this.drawn) context.closePath();
       }
       context.globalAlpha = 0.12; context.fillStyle = css("--accent"); if (this.tool !== "path") context.fill();
@@ -222,12 +193,6 @@ export class EnsembleMap {
       context.lineWidth = 1.8; context.strokeStyle = mark.colour ?? css("--accent"); context.stroke();
       if (mark.text) { context.fillStyle = css("--ink"); context.font = "11px system-ui"; context.fillText(mark.text, a + 8, b - 6); }
     }
-  }
-
-  shifts() {
-    const { px, py } = this.view;
-    const along = (p) => (p ? [-p, 0, p] : [0]);
-    return along(px).flatMap((dx) => along(py).map((dy) => [dx, dy]));
   }
 
   plain([a, b]) {
@@ -268,11 +233,12 @@ export class EnsembleMap {
     c.addEventListener("pointermove", (e) => {
       if (!this.data) return;
       const now = at(e);
-      if (!from) { this.onHover?.(this.toPlace(now), this.nearest(now, 8), now); return; }
+      if (!from) { this.onHover?.(this.nearest(now, 8)); return; }
       moved = Math.max(moved, Math.hypot(now[0] - from[0], now[1] - from[1]));
       if (this.tool === "lasso") this.drawn.push(this.toPlace(now));
       else if (this.tool === "box") { const [a, b] = this.toPlace(from), [k, l] = this.toPlace(now); this.drawn = [[a, b], [k, b], [k, l], [a, l]]; }
       else if (moved > 3) this.pan(start, from, now);
+      else return;
       this.redraw();
     });
     c.addEventListener("pointerup", (e) => {
@@ -281,11 +247,11 @@ export class EnsembleMap {
       from = null;
       if (this.tool === "lasso" || this.tool === "box") { this.select(this.drawn); this.drawn = []; }
       else if (moved <= 3 && (this.tool === "polygon" || this.tool === "path")) { this.drawn = [...this.drawn, place]; }
-      else if (moved <= 3) this.onPick?.(aimed, place);
+      else { if (moved <= 3) this.onPick?.(aimed, place); return; } // nothing here has changed yet: a frame less to draw
       this.redraw();
     });
     c.addEventListener("dblclick", () => this.finish());
-    c.addEventListener("pointerleave", () => this.onHover?.(null, -1));
+    c.addEventListener("pointerleave", () => this.onHover?.(-1));
     c.addEventListener("wheel", (e) => { e.preventDefault(); if (this.data) this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
     c.addEventListener("keydown", (e) => {
       if (!this.data) return;
@@ -378,25 +344,23 @@ function spread(values, all) {
 }
 
 function paintGrid(values, columns, rows, [low, high], scale) {
-  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows), t = table(scale);
-  const quiet = [...bytesOf(css("--fill")), 255]; // a value of infinity: nothing that is certain
-  for (let r = 0; r < rows; r += 1) {
-    for (let c = 0; c < columns; c += 1) {
-      const value = values[r * columns + c];
-      if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) continue;
-      const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low)))), at = 4 * ((rows - 1 - r) * columns + c);
-      if (value === Infinity) { image.data.set(quiet, at); continue; }
-      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2];
-      image.data[at + 3] = scale === "free_energy" ? Math.min(255, 1020 * (1 - value / high)) : 255; // fades out at its upper end
-    }
-  }
+  const t = table(scale), quiet = [...bytesOf(css("--fill")), 255]; // a value of infinity: nothing that is certain
+  return pixels(columns, rows, (cell, data, at) => {
+    const value = values[cell];
+    if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) return;
+    const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low))));
+    if (value === Infinity) { data.set(quiet, at); return; }
+    data[at] = t[k]; data[at + 1] = t[k + 1]; data[at + 2] = t[k + 2];
+    data[at + 3] = scale === "free_energy" ? Math.min(255, 1020 * (1 - value / high)) : 255; // fades out at its upper end
+  });
+}
+
+/** A picture of cells (counted from the bottom): colour(cell, data, at) writes the four bytes of one. */
+function pixels(columns, rows, colour) {
+  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
+  for (let r = 0; r < rows; r += 1) for (let c = 0; c < columns; c += 1) colour(r * columns + c, image.data, 4 * ((rows - 1 - r) * columns + c));
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-function isolines(values, columns, rows, highest) {
-  const whole = Array.from(values, (v) => (Number.isFinite(v) ? v : highest + 2));
-  const levels = Array.from({ length: Math.floor(highest / 2) }, (_, i) => 2 * (i + 1));
-  const generator = contours().size([columns, rows]), deep = whole.map((v) => -v);
-  return { sets: levels.map((level) => generator.contour(deep, -level)), columns, rows };
-}
+const trace = (context, points) => points.forEach(([a, b], k) => (k ? context.lineTo(a, b) : context.moveTo(a, b)));
