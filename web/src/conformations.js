@@ -1,7 +1,7 @@
 // Map and structures together: pick a place, see the molecule; select a region, see what is common to it.
 import { html } from "htm/preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
+import { divergence, extent, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
 import { Choice, Drawn, Panel, Ramp, download } from "./parts.js";
@@ -75,12 +75,12 @@ export function Conformations({ source, state, change, known, ensemble }) {
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
   // A frame is fetched when the button goes down, so that it mostly is there when it comes up.
-  const aimed = useRef(null), last = useRef(0); // of several wishes the last one counts, whatever is answered first
+  const aimed = useRef(null), last = useRef({}); // of several wishes the last one counts, whatever is answered first
   const aim = (row) => { aimed.current = row < 0 ? null : { row, ensemble, answer: source.ask("frames", { name: ensemble, rows: [row] }) }; aimed.current?.answer.catch(() => {}); };
   const structures = async (rows, note, of = null) => {
     const ready = rows.length === 1 && aimed.current?.row === rows[0] && aimed.current.ensemble === ensemble;
-    const wish = (last.current += 1), answer = await (ready ? aimed.current.answer : source.ask("frames", { name: ensemble, rows }));
-    if (wish === last.current) setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
+    const wish = (last.current.shown = {}), answer = await (ready ? aimed.current.answer : source.ask("frames", { name: ensemble, rows }));
+    if (wish === last.current.shown) setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
   };
   // Asked before the next frame is drawn, not after it.
   useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
@@ -92,20 +92,21 @@ export function Conformations({ source, state, change, known, ensemble }) {
     regions({ ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, name);
   };
   const pick = async (row, at) => {
-    const wish = (last.current += 1);
+    const wish = (last.current.picked = {});
     setPath(null);
     // Mark and structure are drawn in one go, unless the structure takes long.
     if (row >= 0) await Promise.race([aimed.current.answer.catch(() => {}), new Promise((then) => setTimeout(then, PATIENCE))]);
-    if (wish !== last.current) return;
+    if (wish !== last.current.picked) return;
     if (row < 0) setShown(null);
     change({ row, selected: "" });
     if (row < 0) drawn(at).catch((e) => setShown({ error: e.message }));
   };
   const drawn = async (at) => {
+    const wish = (last.current.shown = {});
     if (!(LATENT.test(x) && LATENT.test(y))) { setShown({ note: "No frame is there. Where both axes are latent (z1, z2), the network draws one." }); return; }
     setShown({ at, note: "The network draws …" });
     const answer = await source.ask("decode", { name: ensemble, at: { [x]: at[0], [y]: at[1] } });
-    setShown({ x: answer.x, rows: [], at, note: `drawn by the network at ${[...answer.z].map((v, i) => `z${i + 1} ${short(v, 3)}`).join(", ")}; log p(x|z) ${short(answer.log_q[0])}` });
+    if (wish === last.current.shown) setShown({ x: answer.x, rows: [], at, note: `drawn by the network at ${[...answer.z].map((v, i) => `z${i + 1} ${short(v, 3)}`).join(", ")}; log p(x|z) ${short(answer.log_q[0])}` });
   };
   const along = (stations) => {
     const places = [], [lx, ly] = [xc.period, yc.period];
@@ -224,8 +225,7 @@ function Linked({ source, name, about, selected, region }) {
     const take = (a, i) => a.values.subarray(i * a.values.shape[1], (i + 1) * a.values.shape[1]);
     return all.value.names.map((n, i) => {
       const c = about.columns.find((k) => k.name === n), p = take(mine.value, i), q = take(all.value, i);
-      let [low, high] = c?.period ? [-Math.PI, Math.PI] : [Infinity, -Infinity];
-      if (!c?.period) for (const v of [...p, ...q]) { if (v < low) low = v; if (v > high) high = v; }
+      const [low, high] = c?.period ? [-Math.PI, Math.PI] : extent([...p, ...q]);
       if (!(high > low)) return null;
       const bins = Math.max(8, Math.min(48, Math.round(Math.cbrt(p.length) * 3))), a = histogram(p, low, high, bins, c?.period), b = histogram(q, low, high, bins, c?.period);
       const half = (odd) => q.filter((_, k) => k % 2 === odd), share = thin(half(0), Math.min(p.length, half(0).length));

@@ -1,7 +1,7 @@
 // The map of an ensemble over two columns: density, free energy or a third column; pick, box, lasso, polygon, path.
 import { contours } from "d3-contour";
 import { bytesOf, series, table } from "./colours.js";
-import { bin, extent, freeEnergy, inside, into, nearest, smooth } from "./density.js";
+import { bin, extent, freeEnergy, into, nearest, smooth } from "./density.js";
 import { axisTicks, css } from "./ticks.js";
 
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
@@ -57,17 +57,10 @@ export class EnsembleMap {
     this.redraw();
   }
 
-  redraw() {
-    if (this.waiting) return;
-    this.waiting = requestAnimationFrame(() => { this.waiting = null; this.draw(); });
-  }
-
-  get plot() {
-    return { left: MARGIN.left, top: MARGIN.top, width: this.width - MARGIN.left - MARGIN.right, height: this.height - MARGIN.top - MARGIN.bottom };
-  }
+  redraw() { this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(); }); }
+  get plot() { return { left: MARGIN.left, top: MARGIN.top, width: this.width - MARGIN.left - MARGIN.right, height: this.height - MARGIN.top - MARGIN.bottom }; }
 
   toPixel([a, b]) { return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]); }
-
   toPlace([px, py]) {
     const v = this.view, p = this.plot;
     return [v.x0 + ((px - p.left) / p.width) * (v.x1 - v.x0), v.y0 + (1 - (py - p.top) / p.height) * (v.y1 - v.y0)];
@@ -226,7 +219,7 @@ export class EnsembleMap {
     c.addEventListener("pointerdown", (e) => {
       if (!this.data) return;
       c.setPointerCapture(e.pointerId);
-      from = at(e); moved = 0; start = { ...this.view };
+      from = at(e); moved = 0; start = this.view;
       if (this.tool === "lasso" || this.tool === "box") this.drawn = [this.toPlace(from)];
       if (this.tool === "pick") { aimed = this.nearest(from, 14); this.onAim?.(aimed); }
     });
@@ -237,7 +230,7 @@ export class EnsembleMap {
       moved = Math.max(moved, Math.hypot(now[0] - from[0], now[1] - from[1]));
       if (this.tool === "lasso") this.drawn.push(this.toPlace(now));
       else if (this.tool === "box") { const [a, b] = this.toPlace(from), [k, l] = this.toPlace(now); this.drawn = [[a, b], [k, b], [k, l], [a, l]]; }
-      else if (moved > 3) this.pan(start, from, now);
+      else if (moved > 3) this.move(((from[0] - now[0]) / this.plot.width) * (start.x1 - start.x0), ((now[1] - from[1]) / this.plot.height) * (start.y1 - start.y0), start);
       else return;
       this.redraw();
     });
@@ -272,40 +265,22 @@ export class EnsembleMap {
     this.redraw();
   }
 
-  select(polygon) {
-    if (polygon.length < 3) return;
-    this.onSelect?.(polygon, inside(this.data.x, this.data.y, polygon, this.view, this.data.only));
-  }
+  select(polygon) { if (polygon.length > 2) this.onSelect?.(polygon); }
 
   nearest(pixel, reach) {
     const v = this.view, p = this.plot;
     return nearest(this.data.x, this.data.y, this.toPlace(pixel), v, (reach / p.width) * (v.x1 - v.x0), (reach / p.height) * (v.y1 - v.y0), this.data.only);
   }
 
-  pan(start, from, now) {
-    const p = this.plot;
-    this.place({ ...start }, -((now[0] - from[0]) / p.width) * (start.x1 - start.x0), ((now[1] - from[1]) / p.height) * (start.y1 - start.y0));
+  move(dx, dy, v = this.view) { this.look({ ...v, x0: v.x0 + dx, x1: v.x1 + dx, y0: v.y0 + dy, y1: v.y1 + dy }); }
+
+  zoom(factor, [a, b] = [(this.view.x0 + this.view.x1) / 2, (this.view.y0 + this.view.y1) / 2]) {
+    const v = this.view, [f, g] = [[v.x1 - v.x0, v.px], [v.y1 - v.y0, v.py]].map(([range, period]) => (period ? Math.min(factor, period / range) : factor));
+    this.look({ ...v, x0: a + (v.x0 - a) * f, x1: a + (v.x1 - a) * f, y0: b + (v.y0 - b) * g, y1: b + (v.y1 - b) * g });
   }
 
-  move(dx, dy) { this.place({ ...this.view }, dx, dy); }
-
-  place(view, dx, dy) {
-    this.view = { ...view, x0: view.x0 + dx, x1: view.x1 + dx, y0: view.y0 + dy, y1: view.y1 + dy };
-    this.image = null; this.onView?.(this.view); this.redraw();
-  }
-
-  zoom(factor, around = [(this.view.x0 + this.view.x1) / 2, (this.view.y0 + this.view.y1) / 2]) {
-    const v = this.view;
-    const scale = (low, high, centre, period) => {
-      const f = period ? Math.min(factor, period / (high - low)) : factor;
-      return [centre + (low - centre) * f, centre + (high - centre) * f];
-    };
-    const [x0, x1] = scale(v.x0, v.x1, around[0], v.px), [y0, y1] = scale(v.y0, v.y1, around[1], v.py);
-    this.view = { ...v, x0, x1, y0, y1 };
-    this.image = null; this.onView?.(this.view); this.redraw();
-  }
-
-  reset() { if (!this.data) return; this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
+  look(view) { this.view = view; this.image = null; this.onView?.(view); this.redraw(); }
+  reset() { if (this.data) this.look(this.whole()); }
   use(tool) { this.tool = tool; this.drawn = []; this.canvas.style.cursor = tool === "pick" ? "default" : "crosshair"; this.redraw(); }
   png() {
     const both = this.ground.cloneNode(), context = both.getContext("2d");
@@ -330,17 +305,10 @@ function grouped(values, only) {
 
 /** Limits of a colour scale: all values and some room below, or what lies between the first and last hundredth. */
 function spread(values, all) {
-  const step = all ? 1 : Math.max(1, Math.floor(values.length / SAMPLED)), finite = new Float64Array(Math.ceil(values.length / step));
-  let n = 0, low = Infinity, high = -Infinity;
-  for (let i = 0; i < values.length; i += step) {
-    const v = values[i];
-    if (Number.isFinite(v)) { finite[n] = v; n += 1; if (v < low) low = v; if (v > high) high = v; }
-  }
-  if (!n) return [0, 1];
-  if (all) return [low - 0.15 * (high - low), high > low ? high : low + 1];
-  const sorted = finite.subarray(0, n).sort();
-  [low, high] = [sorted[Math.floor(0.01 * (n - 1))], sorted[Math.floor(0.99 * (n - 1))]];
-  return [low, high > low ? high : low + 1];
+  const step = Math.max(1, Math.floor(values.length / SAMPLED)), some = all ? [] : Float64Array.from(values.filter((v, i) => i % step === 0 && Number.isFinite(v))).sort();
+  let [low, high] = all ? extent(values) : [0.01, 0.99].map((share) => some[Math.floor(share * (some.length - 1))]);
+  if (!Number.isFinite(low)) [low, high] = [0, 1];
+  return [all ? low - 0.15 * (high - low) : low, high > low ? high : low + 1];
 }
 
 function paintGrid(values, columns, rows, [low, high], scale) {
