@@ -221,7 +221,7 @@ export class EnsembleMap {
       c.setPointerCapture(e.pointerId);
       from = at(e); moved = 0; start = this.view;
       if (this.tool === "lasso" || this.tool === "box") this.drawn = [this.toPlace(from)];
-      if (this.tool === "pick") { aimed = this.nearest(from, 14); this.onAim?.(aimed); }
+      if (this.tool === "pick" && this.onPick) { aimed = this.nearest(from, 14); this.onAim(aimed); }
     });
     c.addEventListener("pointermove", (e) => {
       if (!this.data) return;
