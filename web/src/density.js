@@ -138,7 +138,9 @@ function byCell(x, y, { px, py }, only) {
 }
 
 /** Index of the frame nearest to a place, or -1 if none is within (rx, ry). */
-export function nearest(x, y, at, view, rx, ry, only = null) {
+export function nearest(x, y, at, view, rx, ry, only = null, part = 0.1) {
+  const close = part < 1 ? nearest(x, y, at, view, part * rx, part * ry, only, 1) : -1; // in a crowd there is one close by
+  if (close >= 0) return close;
   const { start, rows, axes } = byCell(x, y, view, only), { px, py } = view, reach = [rx, ry];
   const [left, under] = [into(at[0] - rx, -px / 2, px), into(at[1] - ry, -py / 2, py)];
   const [columns, lines] = axes.map(({ low, scale, period }, k) => {

@@ -83,10 +83,8 @@ export class EnsembleMap {
     const p = this.plot;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    context.save();
-    context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
-    draw(context);
-    context.restore();
+    context.save(); context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
+    draw(context); context.restore();
   }
 
   /** The picture of the frames in view, kept until data or view change. */
