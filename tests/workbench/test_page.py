@@ -333,6 +333,12 @@ def test_an_empty_place_of_a_latent_map_is_drawn_by_the_network(page):
     assert page.errors == []
 
 
+def test_a_frame_that_an_ensemble_does_not_have_is_not_asked_for(page):
+    open_map(page, ensemble="trained/reference", row=2000)  # the ensemble that was open before has so many
+    assert page.locator(".molecule + .bar .status").inner_text() == "Pick a place on the map."
+    assert page.errors == []
+
+
 def test_regions_are_kept_by_the_browser(page):
     open_map(page)
     page.get_by_role("button", name="Box").click()

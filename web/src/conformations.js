@@ -83,7 +83,8 @@ export function Conformations({ source, state, change, known, ensemble }) {
     if (wish === last.current.shown) setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
   };
   // Asked before the next frame is drawn, not after it.
-  useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
+  const picked = state.row < about?.frames ? state.row : -1; // that of another ensemble may be none of this one
+  useLayoutEffect(() => { if (picked >= 0 && !selected) structures([picked], `frame ${picked}`).catch((e) => setShown({ error: e.message })); }, [about?.name, picked, selected === null]);
   useLayoutEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`, selected).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
   useEffect(() => { if (run) change({ polygons: { ...kept(run), ...state.polygons } }); }, [run]);
   const regions = (polygons, name) => { keep(run, polygons); change({ polygons, selected: name }); };
@@ -97,9 +98,8 @@ export function Conformations({ source, state, change, known, ensemble }) {
     // Mark and structure are drawn in one go, unless the structure takes long.
     if (row >= 0) await Promise.race([aimed.current.answer.catch(() => {}), new Promise((then) => setTimeout(then, PATIENCE))]);
     if (wish !== last.current.picked) return;
-    if (row < 0) setShown(null);
+    if (row < 0) { setShown(null); drawn(at).catch((e) => setShown({ error: e.message })); }
     change({ row, selected: "" });
-    if (row < 0) drawn(at).catch((e) => setShown({ error: e.message }));
   };
   const drawn = async (at) => {
     const wish = (last.current.shown = {});
@@ -132,7 +132,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const perAtom = about?.atom_values ?? [], perFrame = (about?.columns ?? []).filter((c) => ["kept", "energy", "weight"].includes(c.kind) || c.name === "cluster" || c.name === third);
   const rows = image ? [path.rows[path.at]] : shown?.rows ?? [], paint = paintOf(state.paint, perAtom, rows.map((r) => columns[coloured]?.[r]), perFrame.find((c) => c.name === coloured)?.label);
   const saveFrames = async (kind) => {
-    const chosen = path?.rows ?? (selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : []), own = shown?.at && shown.x;
+    const chosen = path?.rows ?? (selected?.length ? thin(selected, 1000) : picked >= 0 ? [picked] : []), own = shown?.at && shown.x;
     if (!chosen.length && !own) return;
     const answer = await source.ask("file", { name: ensemble, kind, ...(own && !path ? { x: Array.from(own) } : { rows: chosen }) });
     download(`${ensemble.replaceAll("/", "-")}.${kind}`, answer.bytes);
