@@ -38,7 +38,7 @@ def expressivity(
     features: int = 64,
     chunk: int = 128,
     level: float = 0.01,
-    checks: int = 5,
+    checks: int = 8,
     seed: int = 0,
 ) -> Expressivity:
     """Test every layer of any network for power that it lacks; nothing in the network changes.
@@ -104,8 +104,9 @@ def expressivity(
             for rows in found:
                 flat = {name: c.flatten(0, 1) for name, c in rows.sources.items()}
                 again = _again(rows, found)
+                wanted = (rows.v * rows.bounds[:, None, None]).flatten(0, 1)
                 moments.setdefault(rows.site, Moments()).add(
-                    rows.b.flatten(0, 1), rows.v.flatten(0, 1), flat, examples=0 if again else int(rows.sizes.sum())
+                    rows.b.flatten(0, 1), wanted, flat, examples=0 if again else int(rows.sizes.sum())
                 )
         verifications = {site: Verification.of(propose(m)) for site, m in moments.items()}
         losses = []
@@ -115,7 +116,9 @@ def expressivity(
             for rows in found:
                 if rows.site in verifications:
                     again = _again(rows, found)
-                    verifications[rows.site].add(rows.b, rows.v, rows.sources, sizes=rows.sizes, again=again)
+                    verifications[rows.site].add(
+                        rows.b, rows.v, rows.sources, sizes=rows.sizes, bounds=rows.bounds, again=again
+                    )
         held_out = torch.cat([index for index, _ in verifying]).numpy()
         before = torch.cat(losses)
         if not bool(before.isfinite().all()):
@@ -190,8 +193,8 @@ def _confirm(
 ) -> list[Verdict]:
     """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful."""
     # Of a log-likelihood, t^2 / (2 groups) is the decrease to be had; shares and gains depend on units of the layer.
-    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (v.kind != "under-powered", -v.test.t))
-    checked = {}
+    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (not v.source, -v.test.evidence))
+    checked = {v.site: replace(v, kind="doubtful") for v in told[checks:] if v.source}
     for verdict in told[:checks]:
         proposal: Proposal = found[verdict.site].proposal
         check = check_step(sites, verdict.site, proposal, verdict.source, batches, before, slope=verdict.test.slope)
@@ -210,9 +213,11 @@ def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | No
 
 
 def _severity(verdict: Verdict) -> tuple[int, float, float]:
+    """Alarms by what a real step saves, all else by the evidence."""
     order = ("under-powered", "under-trained", "doubtful", "sound")
-    best = max((s.share for s in verdict.tests.values()), default=0.0)
-    return order.index(verdict.kind), -verdict.cut, -(verdict.share if verdict.kind != "sound" else best)
+    best = max((s.evidence for s in verdict.tests.values()), default=0.0)
+    cut = verdict.cut if verdict.kind == "under-powered" else 0.0
+    return order.index(verdict.kind), -cut, -(verdict.test.evidence if verdict.kind != "sound" else best)
 
 
 def _examples(batch: Any) -> int:

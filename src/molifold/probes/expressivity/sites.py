@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,11 @@ Sources = Callable[[Any], Mapping[str, Tensor | Mapping[str, Tensor]]]
 UPSTREAM = "upstream"
 #: Random nonlinear functions of it.
 NONLINEAR = "nonlinear"
+
+#: An example that asks for more than this many times what is typical (the median size of the desired update) counts as
+#: if it asked for so much, where directions are proposed and candidates are ordered. Narrow bins of a spline make
+#: gradients hundreds of times the typical one in a percent of the examples, and these would decide alone.
+BOUND = 5.0
 
 #: Positions per example beyond which rows of two layers are taken to correspond by their order alone.
 TRACED = 256
@@ -69,6 +74,7 @@ class Wire:
 
     ``upstream``: position of a product that feeds it, and which of its positions belongs to each position here (None:
     the same). ``activation``: the function of ``ACTIVATIONS`` that turns its only feeder's output into its input.
+    ``typical``: median size of what an example asks for (infinite where rows are shared).
     """
 
     site: str
@@ -80,13 +86,15 @@ class Wire:
     spread: Tensor | None = None
     frequencies: Tensor | None = None
     phases: Tensor | None = None
+    typical: float = math.inf
 
 
 @dataclass(frozen=True)
 class Rows:
     """Rows of one site from one micro-batch: ``b`` seen, ``v`` desired update, ``sources``, all [groups, positions, *].
 
-    ``sizes`` [groups]: how many examples a group holds (1, or all of them where rows are shared).
+    ``sizes`` [groups]: how many examples a group holds (1, or all of them where rows are shared). ``bounds`` [groups]:
+    factors that limit what a group asks for, see ``BOUND``.
     """
 
     site: str
@@ -95,6 +103,7 @@ class Rows:
     v: Tensor
     sources: dict[str, Tensor]
     sizes: Tensor
+    bounds: Tensor
 
 
 class Sites:
@@ -147,7 +156,8 @@ class Sites:
                 layout, static = _layout(
                     _signature(product, desired[i]), _signature(rolled[0].products[i], rolled[1][i]), n
                 )
-            self.wires.append(self._wire(i, layout, static, direct, features, generator))
+            wire = self._wire(i, layout, static, direct, features, generator)
+            self.wires.append(replace(wire, typical=_typical(layout, product, desired[i])))
 
     @property
     def names(self) -> list[str]:
@@ -235,7 +245,9 @@ class Sites:
             scale = math.sqrt(n)
         sizes = b.new_full((1,), float(n)) if wire.layout.shared else b.new_ones(n)
         scaled = {name: c * scale for name, c in sources.items()}
-        return Rows(wire.site, i, b * scale, wanted / scale, scaled, sizes)
+        asked = wanted.square().sum((1, 2)).sqrt()
+        bounds = (BOUND * wire.typical / asked.clamp(min=1e-300)).clamp(max=1.0)
+        return Rows(wire.site, i, b * scale, wanted / scale, scaled, sizes, bounds)
 
     def _gathered(self, u: int, gather: Tensor | None, products: Sequence[Product], b: Tensor) -> Tensor:
         rows = self.wires[u].layout.canonical(products[u].seen())
@@ -311,6 +323,14 @@ def take(batch: Any, index: Tensor, n: int) -> Any:
 def count(batch: Any) -> int:
     """Number of examples: the length of the first tensor in ``batch``; 0 if there is none."""
     return next((len(leaf) for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+
+
+def _typical(layout: Layout, product: Product, v: Tensor | None) -> float:
+    """Median size of what an example asks for; no bound where nothing is known of single examples."""
+    if v is None or layout.shared:
+        return math.inf
+    size = float(layout.canonical(product.rows(v)).square().sum((1, 2)).sqrt().median())
+    return size if size > 0 else math.inf
 
 
 def _signature(product: Product, v: Tensor | None) -> Tensor:

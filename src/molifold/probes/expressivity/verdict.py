@@ -66,8 +66,9 @@ class Verdict:
 
     Attributes:
         site: name of the parameter matrix.
-        kind: "under-powered": new units would help; "under-trained": the layer itself could still follow; "doubtful":
-            the test says so, but a real step does not lower the loss; "sound".
+        kind: "under-powered": new units would help, and a real step has confirmed it; "under-trained": the layer itself
+            could still follow; "doubtful": the test says so, but no real step has confirmed that it lowers the loss by
+            enough; "sound".
         source: what the site misses, of the named sources (under-powered only).
         under_trained, reducible_linear, reducible_nonlinear, irreducible: shares of the squared desired update on
             held-out rows; small negative numbers are noise. The nonlinear one is beyond the linear one.
@@ -118,7 +119,7 @@ class Verdict:
         """The verdict as one or two sentences."""
         if self.kind == "sound":
             return f"{self.site}: nothing to gain here"
-        evidence = f"(t {self.test.t:.1f} over {self.test.groups} groups)"
+        evidence = f"(t {self.test.evidence:.1f} over {self.test.groups} groups)"
         if not self.source:
             text = f"{self.site} could still follow {self.under_trained:.1%} of what the loss asks {evidence}; train on"
         else:
@@ -128,7 +129,9 @@ class Verdict:
             found = self.check
             text += f". A real step lowers the loss by {found.measured:.3g} +- {found.error:.1g}"
             text += f" (promised {found.predicted:.3g})"
-        return text + (", too little for an alarm" if self.kind == "doubtful" else "")
+        if self.kind == "doubtful":
+            text += "; no real step was taken" if self.check is None else ", too little for an alarm"
+        return text
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,8 @@ class Expressivity:
 
     @property
     def alarms(self) -> tuple[Verdict, ...]:
-        """Sites that lack power, and that a real step has confirmed."""
-        return tuple(v for v in self.verdicts if v.kind == "under-powered" and v.check is not None)
+        """Sites that lack power, as a real step has confirmed."""
+        return tuple(v for v in self.verdicts if v.kind == "under-powered")
 
     def __getitem__(self, site: str) -> Verdict:
         return {v.site: v for v in self.verdicts}[site]
