@@ -194,7 +194,7 @@ def contrasts(planted: Verdict, others: list[Verdict]) -> dict[str, float]:
     return {
         "shares": own.share / max(noise, *(s.share for s in rest)),
         "decreases": max(own.evidence, 0.0) ** 2 / max(1.0, *(s.evidence for s in rest)) ** 2,
-        "decreases, cleared": max(own.evidence, 0.0) ** 2 / max(1.0, *cleared) ** 2,
+        "decreases, cleared": max(own.evidence, 0.0) ** 2 / max([1.0, *cleared]) ** 2,
     }
 
 

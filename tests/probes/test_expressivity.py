@@ -159,3 +159,29 @@ def test_the_network_is_left_as_it_was():
     assert not model[0].weight.requires_grad
     assert all(p.grad is None for p in model.parameters())
     assert all(not m._forward_hooks for m in model.modules())
+
+
+def test_what_an_alarm_explains_is_told_with_it():
+    """Three layers gain in the examples of an alarm, in others, and in others than it beside a loss in its own."""
+    from molifold.probes.expressivity.probe import _explained
+    from molifold.probes.expressivity.score import Score
+    from molifold.probes.expressivity.verdict import Expressivity, Verdict
+
+    first, own, noise = (normal(2000, seed=s).numpy() for s in (1, 2, 3))
+    scores = {
+        "alarm": 1.0 + first,
+        "same": 0.5 * (1.0 + first) + 0.5 * noise,
+        "other": 0.3 + own,
+        "sound": 0.01 + own,
+    }
+
+    def verdict(name, q):
+        test = Score(q.mean(), q.std() / len(q) ** 0.5, 0.1, len(q))
+        kind = {"alarm": "under-powered", "sound": "sound"}.get(name, "doubtful")
+        return Verdict(name, kind, "upstream", 0, 0, 0, 1, test, {"upstream": test}, scores=q)
+
+    told = _explained([verdict(*item) for item in scores.items()], 1e-3)
+    assert {v.site: v.explained for v in told} == {"alarm": "", "same": "alarm", "other": "", "sound": ""}
+    lines = Expressivity(tuple(told), (), 4000, 0.0, 0.01, 4).lines()
+    assert any(line.startswith("2. doubtful: other") for line in lines)
+    assert "Explained by alarm, so mend that first: 1 matrix (same)" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -126,9 +127,8 @@ def expressivity(
         tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
         verdicts = [_judge(site, v, level / max(tests, 1), held_out) for site, v in verifications.items()]
         verdicts = _confirm(verdicts, verifications, sites, [part for _, part in verifying], before, checks)
-    return Expressivity(
-        tuple(sorted(verdicts, key=_severity)), tuple(sites.uncovered), count, float(before.mean()), level, tests
-    )
+        verdicts = _explained(sorted(verdicts, key=_severity), level / max(tests, 1))
+    return Expressivity(tuple(verdicts), tuple(sites.uncovered), count, float(before.mean()), level, tests)
 
 
 def _again(rows: Rows, found: Sequence[Rows]) -> bool:
@@ -201,6 +201,33 @@ def _confirm(
         kind: Kind = verdict.kind if check.holds else "doubtful"
         checked[verdict.site] = replace(verdict, kind=kind, check=check, growth=_growth(verdict, proposal, sites))
     return [checked.get(v.site, v) for v in verdicts]
+
+
+def _explained(verdicts: Sequence[Verdict], level: float) -> list[Verdict]:
+    """Verdicts, worst first, with the first alarm above them that leaves nothing of them.
+
+    Of two layers through which the same could be mended, each finds a gain in the same examples: the score of a layer
+    cleared of an alarm's (regression over examples, the efficient score of a step that follows the alarm's) says what
+    it would still gain.
+    """
+    alarms: list[Verdict] = []
+    found = []
+    for verdict in verdicts:
+        if verdict.kind == "sound":
+            found.append(verdict)
+            continue
+        same = (a.site for a in alarms if len(a.scores) == len(verdict.scores) and _cleared(verdict, a) >= level)
+        found.append(replace(verdict, explained=next(same, "")))
+        if verdict.kind == "under-powered" and not found[-1].explained:
+            alarms.append(verdict)
+    return found
+
+
+def _cleared(verdict: Verdict, alarm: Verdict) -> float:
+    """Probability of the gain that is left, where there is none."""
+    left = verdict.scores - np.cov(verdict.scores, alarm.scores)[0, 1] / np.var(alarm.scores, ddof=1) * alarm.scores
+    error = np.std(left, ddof=1) / math.sqrt(len(left))
+    return Score(float(left.mean()), float(error), 0.0, len(left)).p_value()
 
 
 def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | None:

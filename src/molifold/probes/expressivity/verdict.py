@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -78,6 +78,8 @@ class Verdict:
         examples, scores: indices of the held-out examples and how much each would gain from what is missing.
         growth: the units that would help, where they can be added to the layer before it.
         positions: gain by position within the example (atoms, coordinates), where rows have positions.
+        explained: the alarm, if any, beside which nothing of this is left: what the examples would gain here, cleared
+            of what they would gain there, is not significant. Mend that one first.
     """
 
     site: str
@@ -94,6 +96,7 @@ class Verdict:
     scores: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
     positions: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
     growth: NewUnits | None = field(default=None, repr=False)
+    explained: str = ""
 
     @property
     def test(self) -> Score:
@@ -131,7 +134,7 @@ class Verdict:
             text += f" (promised {found.predicted:.3g})"
         if self.kind == "doubtful":
             text += "; no real step was taken" if self.check is None else ", too little for an alarm"
-        return text
+        return text + (f"; explained by {self.explained}" if self.explained else "")
 
 
 @dataclass(frozen=True)
@@ -165,18 +168,26 @@ class Expressivity:
 
     def lines(self) -> list[str]:
         """The whole in plain words, most important first."""
-        told = [v for v in self.verdicts if v.kind != "sound"]
+        told = [v for v in self.verdicts if v.kind == "under-powered" or v.kind != "sound" and not v.explained]
         counts = f"{len(self.verdicts)} layers, {self.tests} tests, chance of any false alarm {self.level:.0%}"
         lines = [*self.notes, f"{self.examples} examples, mean loss {self.loss:.4g}; {counts}"]
         lines += [f"{i}. {v.kind}: {v.words()}" for i, v in enumerate(told, start=1)]
+        for site in dict.fromkeys(v.site for v in self.alarms):
+            more = [v.site for v in self.verdicts if v.explained == site and v.kind != "under-powered"]
+            if more:
+                lines.append(f"Explained by {site}, so mend that first: {_some(more)}")
         if not told:
             lines.append("No layer lacks power and none is under-trained, as far as these examples can tell.")
         if self.uncovered:
-            shown = ", ".join(self.uncovered[:3]) + (", ..." if len(self.uncovered) > 3 else "")
-            lines.append(f"Not looked at (no product with activations): {len(self.uncovered)} matrices ({shown})")
+            lines.append(f"Not looked at (no product with activations): {_some(self.uncovered)}")
         return lines
 
     def __repr__(self) -> str:
         kinds = [v.kind for v in self.verdicts]
         counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
         return f"Expressivity({self.examples} examples, {counts})"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {'matrix' if len(names) == 1 else 'matrices'} ({shown})"

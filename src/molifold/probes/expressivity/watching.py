@@ -59,6 +59,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> dict[str, ndarray]:
         "predicted": np.array([nan if v.check is None else v.check.predicted for v in verdicts]),
         "measured": np.array([nan if v.check is None else v.check.measured for v in verdicts]),
         "error": np.array([nan if v.check is None else v.check.error for v in verdicts]),
+        "explained": np.array([v.explained for v in verdicts]),
     }
 
 
