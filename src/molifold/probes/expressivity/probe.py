@@ -239,12 +239,11 @@ def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | No
     return NewUnits(hidden, wires[0].activation, proposal.units[UPSTREAM])  # type: ignore[arg-type]
 
 
-def _severity(verdict: Verdict) -> tuple[int, float, float]:
-    """Alarms by what a real step saves, all else by the evidence."""
+def _severity(verdict: Verdict) -> tuple[int, float]:
+    """The gravest kind first, then by the evidence: t^2 / (2 groups) is what a log-likelihood could gain."""
     order = ("under-powered", "under-trained", "doubtful", "sound")
-    best = max((s.evidence for s in verdict.tests.values()), default=0.0)
-    cut = verdict.cut if verdict.kind == "under-powered" else 0.0
-    return order.index(verdict.kind), -cut, -(verdict.test.evidence if verdict.kind != "sound" else best)
+    found = [verdict.test] if verdict.kind != "sound" else list(verdict.tests.values())
+    return order.index(verdict.kind), -max((s.evidence for s in found), default=0.0)
 
 
 def _examples(batch: Any) -> int:
