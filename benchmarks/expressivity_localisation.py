@@ -181,7 +181,7 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
     row |= {
         f"contrast of {name}": c for name, c in contrasts(report[site], [v for v in found if v.site != site]).items()
     }
-    row |= {"kind": report[site].kind, "t": report[site].tests[UPSTREAM].evidence, "saved": report[site].cut}
+    row |= {"kind": report[site].kind, "t": report[site].tests[UPSTREAM].t, "saved": report[site].cut}
     row |= {"first": report.verdicts[0].site, "alarms": len(report.alarms)}
     return {**row, "seconds": time.process_time() - start}
 
@@ -193,8 +193,8 @@ def contrasts(planted: Verdict, others: list[Verdict]) -> dict[str, float]:
     cleared = [_cleared(planted.scores, v.scores) for v in others if v.source]
     return {
         "shares": own.share / max(noise, *(s.share for s in rest)),
-        "decreases": max(own.evidence, 0.0) ** 2 / max(1.0, *(s.evidence for s in rest)) ** 2,
-        "decreases, cleared": max(own.evidence, 0.0) ** 2 / max([1.0, *cleared]) ** 2,
+        "decreases": max(own.t, 0.0) ** 2 / max(1.0, *(s.t for s in rest)) ** 2,
+        "decreases, cleared": max(own.t, 0.0) ** 2 / max([1.0, *cleared]) ** 2,
     }
 
 

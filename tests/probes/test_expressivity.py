@@ -1,5 +1,7 @@
 """The verdicts: what lacks power is found first, predictions are kept by real steps, nothing else is disturbed."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -185,3 +187,18 @@ def test_what_an_alarm_explains_is_told_with_it():
     lines = Expressivity(tuple(told), (), 4000, 0.0, 0.01, 4).lines()
     assert any(line.startswith("2. doubtful: other") for line in lines)
     assert "Explained by alarm, so mend that first: 1 matrix (same)" in lines
+
+
+def test_examples_that_ask_for_much_more_than_others_do_not_decide_what_is_proposed(monkeypatch):
+    """Noise of very different sizes: directions that were proposed with a bound gain more, on examples as they are."""
+    model = mlp(4, 1, 2)
+    t = {}
+    for bound in (1.0, 1e9):
+        monkeypatch.setattr(sys.modules["molifold.probes.expressivity.sites"], "BOUND", bound)
+        for seed in range(16):
+            x, noise = normal(1200, 4, seed=100 + seed), normal(1200, 2, seed=200 + seed)
+            y = model(x).detach() + 0.15 * x[:, :2] + noise * torch.exp(1.3 * normal(1200, 1, seed=300 + seed))
+            report = expressivity(model, squared, (x, y), features=0, checks=0, seed=seed)
+            t[bound, seed] = report["2.weight"].tests["upstream"].t
+    gained = np.array([t[1.0, seed] - t[1e9, seed] for seed in range(16)])
+    assert gained.mean() > 2 * gained.std(ddof=1) / 4

@@ -117,9 +117,7 @@ def expressivity(
             for rows in found:
                 if rows.site in verifications:
                     again = _again(rows, found)
-                    verifications[rows.site].add(
-                        rows.b, rows.v, rows.sources, sizes=rows.sizes, bounds=rows.bounds, again=again
-                    )
+                    verifications[rows.site].add(rows.b, rows.v, rows.sources, sizes=rows.sizes, again=again)
         held_out = torch.cat([index for index, _ in verifying]).numpy()
         before = torch.cat(losses)
         if not bool(before.isfinite().all()):
@@ -193,7 +191,7 @@ def _confirm(
 ) -> list[Verdict]:
     """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful."""
     # Of a log-likelihood, t^2 / (2 groups) is the decrease to be had; shares and gains depend on units of the layer.
-    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (not v.source, -v.test.evidence))
+    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (not v.source, -v.test.t))
     checked = {v.site: replace(v, kind="doubtful") for v in told[checks:] if v.source}
     for verdict in told[:checks]:
         proposal: Proposal = found[verdict.site].proposal
@@ -240,10 +238,10 @@ def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | No
 
 
 def _severity(verdict: Verdict) -> tuple[int, float]:
-    """The gravest kind first, then by the evidence: t^2 / (2 groups) is what a log-likelihood could gain."""
+    """The gravest kind first, then by t: t^2 / (2 groups) is what a log-likelihood could gain."""
     order = ("under-powered", "under-trained", "doubtful", "sound")
     found = [verdict.test] if verdict.kind != "sound" else list(verdict.tests.values())
-    return order.index(verdict.kind), -max((s.evidence for s in found), default=0.0)
+    return order.index(verdict.kind), -max((s.t for s in found), default=0.0)
 
 
 def _examples(batch: Any) -> int:

@@ -97,13 +97,11 @@ def propose(moments: Moments, *, max_units: int = MAX_UNITS) -> Proposal:
 class Tally:
     """One direction on the rows of fold b: score per group, and squared norms.
 
-    ``scores``, ``bounded`` (the same, each limited to what a group may ask for) and ``sizes`` (examples) by group;
-    ``norm`` of the direction, ``left`` of what it should follow, ``slope`` its product with all of the desired update:
-    the first-order decrease, times the examples.
+    ``scores`` and ``sizes`` (examples) by group; ``norm`` of the direction, ``left`` of what it should follow,
+    ``slope`` its product with all of the desired update: the first-order decrease, times the examples.
     """
 
     scores: list[Tensor] = field(default_factory=list)
-    bounded: list[Tensor] = field(default_factory=list)
     sizes: list[Tensor] = field(default_factory=list)
     positions: list[Tensor] = field(default_factory=list)
     norm: float = 0.0
@@ -116,16 +114,7 @@ class Tally:
         """Number of independent groups."""
         return sum(len(part) for part in self.scores)
 
-    def add(
-        self,
-        wanted: Tensor,
-        left: Tensor,
-        direction: Tensor,
-        sizes: Tensor,
-        *,
-        batch: int,
-        bounds: Tensor | float = 1.0,
-    ) -> None:
+    def add(self, wanted: Tensor, left: Tensor, direction: Tensor, sizes: Tensor, *, batch: int) -> None:
         """Add rows [groups, positions, out]: the desired update, what is left of it, and the direction.
 
         Rows of the same ``batch`` come from several uses of a layer and belong to the same groups.
@@ -134,10 +123,8 @@ class Tally:
         self.positions.append(rows.sum(0))
         if batch == self.batch:
             self.scores[-1] = self.scores[-1] + rows.sum(1)
-            self.bounded[-1] = self.bounded[-1] + bounds * rows.sum(1)
         else:
             self.scores.append(rows.sum(1))
-            self.bounded.append(bounds * rows.sum(1))
             self.sizes.append(sizes)
             self.batch = batch
         self.slope += float((wanted * direction).sum())
@@ -155,8 +142,6 @@ class Score:
         share: squared norm of what was left that the direction explains, as a fraction; can be negative.
         slope: as ``gain``, but of the mean loss itself on these rows: what a small step is compared with.
         t: ``gain / error``; standard normal where there is nothing to find.
-        bounded: the same with what every example asks for bounded (``BOUND``). Where a few examples ask for much more
-            than the rest it finds what t does not, but it need not be zero in the mean where there is nothing to find.
     """
 
     gain: float
@@ -164,26 +149,17 @@ class Score:
     share: float
     groups: int
     slope: float = 0.0
-    bounded: float = 0.0
 
     @property
     def t(self) -> float:
         """Gain in units of its error."""
         return self.gain / self.error if self.error > 0 else 0.0
 
-    @property
-    def evidence(self) -> float:
-        """The larger of ``t`` and ``bounded``: by which candidates are ordered."""
-        return max(self.t, self.bounded)
-
     def p_value(self) -> float:
-        """Probability of such an ``evidence`` or more where there is nothing to gain (Student, groups - 1).
-
-        At most twice that of one of the two: they are all but the same unless a few examples ask for much more.
-        """
+        """Probability of such a t or a larger one where there is nothing to gain (Student, groups - 1)."""
         from scipy.stats import t as student
 
-        return min(1.0, 2 * float(student.sf(self.evidence, max(self.groups - 1, 1))))
+        return float(student.sf(self.t, max(self.groups - 1, 1)))
 
     def __repr__(self) -> str:
         return f"Score(gain {self.gain:.3g} +- {self.error:.2g}, share {self.share:.1%}, t {self.t:.1f})"
@@ -198,11 +174,7 @@ def score(tally: Tally) -> Score:
     # One group alone says nothing about its error.
     error = math.sqrt(groups / (groups - 1) * spread) / float(n.sum()) if groups > 1 else math.inf
     explained = 2 * float(q.sum()) - tally.norm
-    limited = torch.cat(tally.bounded).double()
-    spread = float((limited - limited.sum() / n.sum() * n).square().sum())
-    bounded = float(limited.sum()) / math.sqrt(groups / (groups - 1) * spread) if groups > 1 and spread > 0 else 0.0
-    share = explained / tally.left if tally.left > 0 else 0.0
-    return Score(gain, error, share, groups, tally.slope / float(n.sum()), bounded)
+    return Score(gain, error, explained / tally.left if tally.left > 0 else 0.0, groups, tally.slope / float(n.sum()))
 
 
 @dataclass
@@ -226,15 +198,13 @@ class Verification:
         sources: Mapping[str, Float[Tensor, "groups positions c"]],
         *,
         sizes: Float[Tensor, " groups"],
-        bounds: Float[Tensor, " groups"] | float = 1.0,
         again: bool = False,
     ) -> None:
         """Add rows; ``sizes`` are the numbers of examples of the groups; ``again``: of the last call's groups."""
         self.batch += not again
         b, v = b.double(), v.double()
         followed = b @ self.proposal.weights
-        self.layer.add(v, v, followed, sizes, batch=self.batch, bounds=bounds)
+        self.layer.add(v, v, followed, sizes, batch=self.batch)
         for name in self.proposal.units.keys() & sources.keys():  # one use of a layer may lack what another has
             units = self.proposal.units[name]
-            direction = units.direction(b, sources[name].double())
-            self.units[name].add(v, v - followed, direction, sizes, batch=self.batch, bounds=bounds)
+            self.units[name].add(v, v - followed, units.direction(b, sources[name].double()), sizes, batch=self.batch)

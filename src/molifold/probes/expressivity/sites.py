@@ -25,10 +25,11 @@ UPSTREAM = "upstream"
 #: Random nonlinear functions of it.
 NONLINEAR = "nonlinear"
 
-#: An example that asks for more than this many times what is typical (the median size of the desired update) counts as
-#: if it asked for so much, where directions are proposed and candidates are ordered. Narrow bins of a spline make
-#: gradients hundreds of times the typical one in a percent of the examples, and these would decide alone.
-BOUND = 5.0
+#: An example that asks for more than this many times what is typical counts as if it asked for so much where directions
+#: are proposed. Narrow bins of a spline make gradients hundreds of times the typical one in a percent of the examples,
+#: which would decide alone; and noise grows with what is asked for. Any direction may be proposed: it is verified on
+#: other examples, as they are.
+BOUND = 1.0
 
 #: Positions per example beyond which rows of two layers are taken to correspond by their order alone.
 TRACED = 256

@@ -122,7 +122,7 @@ class Verdict:
         """The verdict as one or two sentences."""
         if self.kind == "sound":
             return f"{self.site}: nothing to gain here"
-        evidence = f"(t {self.test.evidence:.1f} over {self.test.groups} groups)"
+        evidence = f"(t {self.test.t:.1f} over {self.test.groups} groups)"
         if not self.source:
             text = f"{self.site} could still follow {self.under_trained:.1%} of what the loss asks {evidence}; train on"
         else:

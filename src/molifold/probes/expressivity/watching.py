@@ -51,7 +51,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> dict[str, ndarray]:
         "name": np.array([v.site for v in verdicts]),
         "kind": np.array([v.kind for v in verdicts]),
         "missing": np.array([v.source for v in verdicts]),
-        "t": np.array([v.test.evidence for v in verdicts]),
+        "t": np.array([v.test.t for v in verdicts]),
         "under_trained": np.array([v.under_trained for v in verdicts]),
         "linear": np.array([v.reducible_linear for v in verdicts]),
         "nonlinear": np.array([v.reducible_nonlinear for v in verdicts]),
@@ -66,5 +66,5 @@ def verdict_table(verdicts: Sequence[Verdict]) -> dict[str, ndarray]:
 def source_map(verdicts: Sequence[Verdict]) -> dict[str, ndarray]:
     """The record "what is missing": significance t of every source at every layer."""
     names = list(dict.fromkeys(name for v in verdicts for name in v.tests))
-    t = [[v.tests[n].evidence if n in v.tests else float("nan") for n in names] for v in verdicts]
+    t = [[v.tests[n].t if n in v.tests else float("nan") for n in names] for v in verdicts]
     return {"values": np.array(t), "x": np.array(names), "y": np.array([v.site for v in verdicts])}
