@@ -10,8 +10,6 @@ import { axisTicks, count, short } from "./ticks.js";
 
 const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"], ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
 const OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
-export const MAP_HELP = ["Every frame over two columns: as free energy in kT (lines every 2 kT), as density, or coloured by a third column. Reweighted counts frames by their importance weights.",
-  "Healthy: the basins of the reference, connected where it is connected.", "Otherwise: select the odd region and read under the map how it differs from the rest, torsion by torsion."];
 
 /** Columns of an ensemble by name, fetched when first needed and kept while the ensemble has as many frames. */
 export function useColumns(source, name, about, wanted) {
@@ -29,21 +27,11 @@ export function useColumns(source, name, about, wanted) {
   return [kept.current.columns, error];
 }
 
-/** Two columns that are there: what was chosen, or phi and psi, or the first two. */
-export function axesOf(about, state) {
-  const names = (about?.columns ?? []).map((c) => c.name), has = (n) => names.includes(n);
-  const x = has(state.x) ? state.x : names.find((n) => /^phi/.test(n)) ?? names[0];
-  const y = has(state.y) ? state.y : names.find((n) => /^psi/.test(n)) ?? names[1] ?? names[0];
-  return [x, y];
-}
+/** Two columns that are there: what was chosen, or those that a map has at first. */
+export const axesOf = (about, state) => [state.x, state.y].map((n, i) => (about?.columns.some((c) => c.name === n) ? n : about?.axes[i]));
+export const columnOptions = (about) => about?.options ?? [];
 
-export function columnOptions(about) {
-  const groups = new Map();
-  for (const c of about?.columns ?? []) groups.set(c.kind, [...(groups.get(c.kind) ?? []), { value: c.name, label: c.label }]);
-  return [...groups].map(([group, options]) => ({ group, options }));
-}
-
-export function Conformations({ source, state, change, known, ensemble }) {
+export function Conformations({ source, state, change, known, ensemble, help }) {
   const listed = known.ensembles.find((e) => e.name === ensemble);
   const { value: found, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
   const about = found?.name === ensemble ? found : null, [x, y] = axesOf(about, state); // not of the one that was open before
@@ -135,7 +123,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
     </div>
     ${error || broken ? html`<p class="error" role="alert">${error ?? broken}</p>` : null}
     <div class="two">
-      <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
+      <${Panel} title="Map" help=${help.map} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
         <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
           update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
         <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
@@ -144,7 +132,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
           <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}
         <${Regions} state=${state} change=${change} store=${regions} selected=${selected} />
       <//>
-      <${Panel} title="Structures" error=${shown?.error} help=${["The picked frame, or up to 200 frames of the selection, superposed by heavy atoms. Drag turns, wheel zooms.", "Healthy: one tight bundle means that the region is one conformation.", "Otherwise: several bundles mean that other columns would separate them: see the histograms, which are ordered by how much they tell."]}
+      <${Panel} title="Structures" error=${shown?.error} help=${help.structures}
         actions=${html`<${Choice} label="colour" value=${state.paint} onChange=${(v) => change({ paint: v })} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" },
           ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.label })) }] : []),
           ...(perFrame.length ? [{ group: "per frame", options: perFrame.map((c) => ({ value: `column ${c.name}`, label: c.label })) }] : [])]} />`}>
@@ -155,7 +143,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
-    ${selected?.length && shown?.of ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${shown.of} region=${state.selected} />` : null}
+    ${selected?.length && shown?.of ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${shown.of} region=${state.selected} help=${help.linked} />` : null}
   </div>`;
 }
 
@@ -199,10 +187,7 @@ function Profile({ values, at }) {
     <path d=${line} fill="none" stroke="var(--accent)" stroke-width="1.5" /><circle cx=${x(at)} cy=${y(values[at])} r="3.5" fill="var(--path)" /><text x="8" y="10" font-size="9" fill="var(--muted)">reduced energy of the frames: ${short(low, 5)} to ${short(high, 5)} kT</text></svg>`;
 }
 
-const LINKED_HELP = ["Every torsion, angle, bond and distance: the selected frames (colour) against all frames (grey), unweighted, up to 5000 frames of each. JSD in bits says how different; in brackets, its noise floor: that of as many random frames against others.",
-  "Healthy: only what defines the region differs.", "Otherwise: a bond or angle far up in this list is a strained or broken structure."];
-
-function Linked({ source, name, about, selected, region }) {
+function Linked({ source, name, about, selected, region, help }) {
   const [most, more] = useState(12);
   const rows = useMemo(() => thin(selected, 5000), [selected]);
   const mine = useAnswer(source, "rows", { name, rows }), all = useAnswer(source, "rows", { name });
@@ -225,7 +210,7 @@ function Linked({ source, name, about, selected, region }) {
     for (let k = 0; k < n; k += 1) lines.push([mine.value.rows[k], ...names.map((_, i) => mine.value.values[i * n + k])].join(","));
     download(`${region}.csv`, lines.join("\n"), "text/csv");
   };
-  return html`<${Panel} title=${`${region}: what is different there`} help=${LINKED_HELP} error=${mine.error ?? all.error} wide actions=${html`<button class="quiet" onClick=${csv} disabled=${!mine.value}>CSV</button>`}>
+  return html`<${Panel} title=${`${region}: what is different there`} help=${help} error=${mine.error ?? all.error} wide actions=${html`<button class="quiet" onClick=${csv} disabled=${!mine.value}>CSV</button>`}>
     ${list.length || mine.error || all.error ? null : html`<p class="empty">Measuring …</p>`}
     <div class="small-multiples">${list.slice(0, most).map((l) => html`<${Small} key=${l.c?.name} ...${l} />`)}</div>
     ${list.length > most ? html`<button onClick=${() => more(most + 24)}>more (${list.length - most})</button>` : null}<//>`;

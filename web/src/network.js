@@ -1,7 +1,7 @@
 // Inside the network: its modules with shapes, health and verdicts; layers over time; every record, its history, its help.
 import { html } from "htm/preact";
 import { useState } from "preact/hooks";
-import { Badge, Panel, Picture } from "./parts.js";
+import { Badge, Panel, Picture, Steps } from "./parts.js";
 import { useAnswer, useTail } from "./state.js";
 import { count, short } from "./ticks.js";
 
@@ -45,12 +45,12 @@ const number = (v) => (Number.isFinite(v) ? short(v, 2) : "");
 
 function Record({ source, run, record, steps, show }) {
   const [at, set] = useState(null);
-  const step = at === null ? steps.at(-1) : steps[Math.min(at, steps.length - 1)];
+  const step = at ?? steps.at(-1);
   const picture = useAnswer(source, "record", { name: run, record: record.name, step });
   const what = /^(.* - atoms|where it hurts - frames)$/.test(record.name) && record.name.split(" - ")[0];
   const onMap = what && show ? html`<button class="link" onClick=${() => show({ name: what, worst: -1 })}>on the map</button>` : null;
   const words = picture.value?.panels.length === 1 && picture.value.panels[0].marks[0]?.mark === "text" ? picture.value.panels[0].marks[0].text : null;
   return html`<${Panel} title=${record.name} help=${record.text} error=${picture.error} wide=${words !== null || picture.value?.size[0] > 8.5 || (picture.value?.size[0] > 7.8 && "broad")} actions=${onMap}>
     ${words !== null ? html`<p class="words">${words}</p>` : picture.value ? html`<${Picture} picture=${picture.value} name=${`${record.name} ${step}`} />` : html`<p class="empty">Loading …</p>`}
-    ${steps.length > 1 && source.live ? html`<label class="choice steps"><span>step ${step}</span><input type="range" min="0" max=${steps.length - 1} value=${at ?? steps.length - 1} aria-label="step" onInput=${(e) => set(Number(e.target.value) === steps.length - 1 ? null : Number(e.target.value))} /></label>` : null}<//>`;
+    ${steps.length > 1 && source.live ? html`<${Steps} steps=${steps} at=${at} onChange=${set} />` : null}<//>`;
 }

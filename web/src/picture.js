@@ -1,4 +1,4 @@
-// Draws a picture (plots/FORMAT.md: panels of marks between axes) as SVG. Knows marks, not molecules.
+// Draws a picture (plots/FORMAT.md: panels of marks between axes) as SVG, settled as in `settled.py`. Knows marks, not molecules.
 import { contours } from "d3-contour";
 import { shade, table } from "./colours.js";
 import { round, short } from "./ticks.js";
@@ -43,16 +43,16 @@ function legendAbove(marks, width) {
 }
 
 function drawPanel(panel, cell, id) {
-  const { bare, bar, left, right } = besides(panel), ticksX = !bare && (panel.x.ticks === null || panel.x.ticks.length > 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
+  const { bare, bar, left, right } = besides(panel), ticksX = !bare && panel.x.ticks.length > 0, lines = Math.max(1, ...panel.x.ticks.map((t) => String(t[1]).split("\n").length));
   const bottom = (ticksX ? 7 + 11 * lines : 6) + (panel.x.label ? 16 : 0);
   const box = { x: cell.x + left, y: cell.y + (panel.title || panel.caption ? GAP.top : 10), id, coloured: panel.marks.some((m) => m.colormap && m.values) };
   box.width = cell.width - left - right;
   box.height = cell.y + cell.height - box.y - bottom;
   if (panel.equal) { const side = Math.min(box.width, box.height); box.x += (box.width - side) / 2; box.width = box.height = side; }
-  const x = scale(panel.x, reach(panel.marks, "x", panel.x), box.x, box.x + box.width), y = scale(panel.y, reach(panel.marks, "y", panel.y), box.y + box.height, box.y);
+  const x = scale(panel.x, box.x, box.x + box.width), y = scale(panel.y, box.y + box.height, box.y);
   const marks = panel.marks.map((m) => (MARKS[m.mark] ? MARKS[m.mark](m, x, y, box) : "")).join("");
   const frame = bare ? "" : axes(panel, x, y, box);
-  const apart = 6.8 * (panel.title ?? "").length + 5.4 * (panel.caption ?? "").length > box.width ? 5 : 0; // title and caption do not fit beside each other
+  const apart = 6.8 * (panel.title ?? "").length + 5.4 * (panel.caption ?? "").length > box.width ? 6 : 0; // title and caption do not fit beside each other
   const head = `<text x="${f(box.x)}" y="${f(cell.y + 15 - apart)}" fill="var(--ink)" font-weight="600">${safe(panel.title)}</text><text x="${f(box.x + box.width)}" y="${f(cell.y + 15 + apart)}" text-anchor="end" fill="var(--muted)" font-size="${apart ? 9 : 10}">${safe(panel.caption)}</text>`;
   return `<clipPath id="${id}"><rect x="${f(box.x)}" y="${f(box.y - 1)}" width="${f(Math.max(0, box.width))}" height="${f(Math.max(0, box.height) + 2)}"/></clipPath>${head}<g${bare ? "" : ` clip-path="url(#${id})"`}>${marks}</g>${frame}${legend(panel, box)}${bar ? colourBar(bar, box) : ""}`;
 }
@@ -60,49 +60,15 @@ function drawPanel(panel, cell, id) {
 /** What stands left and right of a panel's axes. */
 function besides(panel) {
   const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark)), ticks = panel.y.ticks, bar = panel.marks.find((m) => m.bar);
-  const longest = ticks ? Math.max(0, ...ticks.map((t) => String(t[1]).length)) : 5;
-  return { bare, bar, left: (!bare && (ticks === null || ticks.length > 0) ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), right: GAP.right + (bar ? 58 : 0) };
+  const longest = Math.max(0, ...ticks.map((t) => String(t[1]).length));
+  return { bare, bar, left: (!bare && ticks.length > 0 ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), right: GAP.right + (bar ? 58 : 0) };
 }
 
-function reach(marks, along, axis) {
-  if (axis.limits) return axis.limits;
-  let low = Infinity, high = -Infinity;
-  const take = (v) => { if (Number.isFinite(v) && (axis.scale !== "log" || v > 0)) { if (v < low) low = v; if (v > high) high = v; } };
-  for (const m of marks) {
-    const flat = m.horizontal ?? false;
-    const names = along === "x" ? ["x", "edges", ...(flat ? ["low", "high"] : ["at"])] : ["y", "values", ...(flat ? ["at"] : ["low", "high"])];
-    if (m.mark === "points") names.push(...(m.along === along ? ["low", "high"] : []));
-    for (const name of names) {
-      if (name === "values" && !["steps"].includes(m.mark)) continue;
-      if ((name === "low" || name === "high") && m.mark === "points" && m.along !== along) continue;
-      if (name === "edges" && !["steps", "band"].includes(m.mark)) continue;
-      const v = m[name];
-      if (v && typeof v !== "number" && typeof v !== "string") for (const a of v) take(a);
-    }
-    if (m.mark === "steps" && along === "y") take(m.base);
-    if (m.mark === "bars" && (along === "x") !== flat) { take(Math.min(...m.at) - m.thickness / 2); take(Math.max(...m.at) + m.thickness / 2); }
-  }
-  if (!(high >= low)) return [0, 1];
-  if (low === high) return [low - 0.5, high + 0.5];
-  if (axis.scale === "log") return [low / 1.2, high * 1.2];
-  return along === "y" ? [low - 0.04 * (high - low) * (low === 0 ? 0 : 1), high + 0.05 * (high - low)] : [low, high];
-}
-
-function scale(axis, [low, high], from, to) {
-  const log = axis.scale === "log", a = log ? Math.log(low) : low, b = log ? Math.log(high) : high;
+function scale(axis, from, to) {
+  const [low, high] = axis.limits, log = axis.scale === "log", a = log ? Math.log(low) : low, b = log ? Math.log(high) : high;
   // Nothing has a logarithm of its own below zero: a bar's foot at 0 stands on the axis.
   const at = (v) => from + (((log ? Math.log(v > 0 ? v : low) : v) - a) / (b - a)) * (to - from);
-  return Object.assign(at, { low, high, axis, from, to });
-}
-
-function ticksOf(s, n) {
-  if (s.axis.ticks) return s.axis.ticks;
-  if (s.axis.scale === "log") {
-    const powers = [];
-    for (let p = Math.ceil(Math.log10(s.low) - 1e-9); p <= Math.log10(s.high) + 1e-9; p += 1) powers.push([10 ** p, `1e${p}`]);
-    return powers.length > 7 ? powers.filter((_, i) => i % Math.ceil(powers.length / 7) === 0) : powers;
-  }
-  return round(s.low, s.high, n).map((v) => [v, s.axis.whole && v >= 1000 ? `${short(v / 1000)}k` : short(v)]);
+  return at;
 }
 
 function axes(panel, x, y, box) {
@@ -111,14 +77,14 @@ function axes(panel, x, y, box) {
   if (panel.box) out.push(`<rect x="${f(box.x)}" y="${f(box.y)}" width="${f(box.width)}" height="${f(box.height)}" fill="none" stroke="var(--line)"/>`);
   if (panel.x.line) out.push(`<path d="M${f(box.x)} ${f(low)}H${f(box.x + box.width)}" stroke="var(--line)"/>`);
   if (panel.y.line) out.push(`<path d="M${f(box.x)} ${f(box.y)}V${f(low)}" stroke="var(--line)"/>`);
-  for (const [v, text] of ticksOf(x, box.width / 60)) {
+  for (const [v, text] of panel.x.ticks) {
     const a = x(v), half = 2.9 * Math.max(...String(text).split("\n").map((t) => t.length));
     if (a < box.x - 1 || a > box.x + box.width + 1) continue;
     const fits = a - half > free;
     if (fits) free = a + half + 2;
     out.push(`<path d="M${f(a)} ${f(low)}v4" stroke="var(--line)"/>${(fits ? String(text) : "").split("\n").map((t, i) => `<text x="${f(a)}" y="${f(low + 15 + 11 * i)}" text-anchor="middle" fill="var(--muted)" font-size="10">${safe(t)}</text>`).join("")}`);
   }
-  for (const [v, text] of ticksOf(y, box.height / 34)) {
+  for (const [v, text] of panel.y.ticks) {
     const b = y(v);
     if (b >= box.y - 1 && b <= low + 1) out.push(`<path d="M${f(box.x)} ${f(b)}h-4" stroke="var(--line)"/><text x="${f(box.x - 7)}" y="${f(b + 3.5)}" text-anchor="end" fill="var(--muted)" font-size="10">${safe(text)}</text>`);
   }
@@ -153,11 +119,6 @@ const path = (xs, ys, x, y) => {
   }
   return out;
 };
-const stairs = (edges, values, x, y) => {
-  const xs = [], ys = [];
-  for (let i = 0; i < values.length; i += 1) { xs.push(edges[i], edges[i + 1]); ys.push(values[i], values[i]); }
-  return [xs, ys, path(xs, ys, x, y)];
-};
 const closed = (xs, low, high, x, y) => {
   const keep = Array.from(xs.keys()).filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
   if (!keep.length) return "";
@@ -166,14 +127,7 @@ const closed = (xs, low, high, x, y) => {
 
 const MARKS = {
   line: (m, x, y) => `<path d="${path(m.x, m.y, x, y)}" fill="none" stroke="${colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"${m.dash ? ' stroke-dasharray="5 4"' : ""} stroke-linejoin="round"/>${m.size > 0 ? dots(m, x, y, m.size / 2) : ""}`,
-  band: (m, x, y) => {
-    const e = m.edges, xs = m.x ?? Array.from(m.low).flatMap((_, i) => [e[i], e[i + 1]]), twice = (v) => (m.x ? v : Array.from(v).flatMap((a) => [a, a]));
-    return `<path d="${closed(xs, twice(m.low), twice(m.high), x, y)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>`;
-  },
-  steps: (m, x, y) => {
-    const [xs, ys, d] = stairs(m.edges, m.values, x, y);
-    return m.filled ? `<path d="${closed(xs, ys.map(() => m.base), ys, x, y)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>` : `<path d="${d}" fill="none" stroke="${colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"/>`;
-  },
+  band: (m, x, y) => `<path d="${closed(m.x, m.low, m.high, x, y)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>`,
   bars: (m, x, y) => Array.from(m.at, (at, i) => {
     const fill = colour(m.colours?.length ? m.colours[i] : m.colour), low = Number.isFinite(m.low[i]) ? m.low[i] : 0, high = m.high[i];
     if (!Number.isFinite(high)) return "";
@@ -204,11 +158,6 @@ const MARKS = {
     const place = (v, c) => { const p = c - 0.5, i = Math.max(0, Math.min(v.length - 2, Math.floor(p))); return v[i] + (p - i) * (v[i + 1] - v[i]); };
     const d = Array.from(m.levels).flatMap((level) => contours().size([n, k]).contour(flipped, level).coordinates.flatMap((polygon) => polygon.map((ring) => `M${ring.map(([c, r]) => `${f(x(place(m.x, c)))} ${f(y(place(m.y, r)))}`).join("L")}`)));
     return `<path d="${d.join("")}" fill="none" stroke="${m.colour === "ink" ? "#1c2733" : colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"/>`;
-  },
-  hatch: (m, x, y) => {
-    const [n, k] = m.mask.shape, out = [];
-    for (let i = 0; i < n; i += 1) for (let j = 0; j < k; j += 1) if (m.mask[i * k + j]) out.push(`M${f(x(m.x[i]))} ${f(y(m.y[j]))}L${f(x(m.x[i + 1]))} ${f(y(m.y[j + 1]))}`);
-    return `<path d="${out.join("")}" stroke="${colour(m.colour)}" stroke-width=".6"/>`;
   },
   span: (m, x, y, box) => {
     const s = m.along === "x" ? x : y, a = s(m.low), b = s(m.high);
@@ -250,17 +199,11 @@ const MARKS = {
 };
 
 function dots(m, x, y, r) {
-  const out = [], [low, high] = m.limits ?? extent(m.values ?? []);
+  const out = [], [low, high] = m.limits ?? [0, 1];
   for (let i = 0; i < m.x.length; i += 1) {
     const a = x(m.x[i]), b = y(m.y[i]);
     if (!Number.isFinite(a) || !Number.isFinite(b)) continue;
     out.push(`<circle cx="${f(a)}" cy="${f(b)}" r="${f(r)}" fill="${m.values ? shade(m.colormap, (m.values[i] - low) / (high - low || 1)) : colour(m.colour)}" opacity="${m.opacity}"/>`);
   }
   return out.join("");
-}
-
-function extent(values) {
-  let low = Infinity, high = -Infinity;
-  for (const v of values) if (Number.isFinite(v)) { low = Math.min(low, v); high = Math.max(high, v); }
-  return high > low ? [low, high] : [0, 1];
 }

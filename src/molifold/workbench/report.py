@@ -101,12 +101,12 @@ def report_from_run(
     return write_report(parts, path, seed=seed)
 
 
-def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) -> ReportParts:
-    """What a report of a run is made of (see ``report_from_run``)."""
+def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None, step: int | None = None) -> ReportParts:
+    """What a report of a run is made of (see ``report_from_run``); with ``step``, of the draws of that look only."""
     from molifold.runs import Run
 
     run = Run.open(run) if isinstance(run, str | Path) else run
-    generated, drawn = _drawn(run)
+    generated, drawn = _drawn(run, step)
     if reference is None:
         kept = [name for name in ("simulation", "reference") if name in run.ensembles]
         reference = run.ensemble(kept[0]) if kept else None
@@ -127,18 +127,18 @@ def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) ->
     return ReportParts(
         generated=generated,
         reference=reference,
-        history=run.scalars()[0],
+        history=run.scalars()[0] if step is None else (),
         settings={"run": run.path.name, **about, "state": run.state},
         temperature=temperature,
         title=f"{name}: {run.path.name}{drawn}",
         diagnosis=str(run.record("diagnosis")[1]["text"]) if "diagnosis" in run.records else "",
-        evolution=run.ensemble("history") if "history" in run.ensembles else None,
+        evolution=run.ensemble("history") if "history" in run.ensembles and step is None else None,
     )
 
 
-def _drawn(run: Run) -> tuple[Ensemble, str]:
-    """What the run's flow drew: at the end, or at the last look while it learns; and words for the latter."""
-    if "generated" in run.ensembles:
+def _drawn(run: Run, step: int | None) -> tuple[Ensemble, str]:
+    """What the run's flow drew: at the end, or while it learns at ``step`` or the last look; and words for that."""
+    if "generated" in run.ensembles and step is None:
         return run.ensemble("generated"), ""
     history = run.ensemble("history") if "history" in run.ensembles else None
     if history is None or not len(history):
@@ -147,7 +147,10 @@ def _drawn(run: Run) -> tuple[Ensemble, str]:
             "draw samples into the run first (molifold sample)"
         )
     steps = np.asarray(history.columns["step"])
-    return history[np.flatnonzero(steps == steps[-1])], f", draws at step {steps[-1]:,}"
+    at = steps[-1] if step is None else step
+    if at not in steps:
+        raise ValueError(f"step: got {step}, expected one of {', '.join(map(str, np.unique(steps)))}")
+    return history[np.flatnonzero(steps == at)], f", draws at step {at:,}"
 
 
 def _find_temperature(generated: Ensemble, info: Mapping[str, Any], reference: Ensemble | None) -> float | None:

@@ -1,0 +1,140 @@
+"""Pictures with nothing left to choose: limits, ticks, few kinds of marks, so that the page only draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from molifold.plots.limits import reach
+from molifold.plots.marks import Band, Hatch, Heatmap, Line, Mark, Points, Steps
+from molifold.plots.picture import Axis, Panel, Picture
+
+#: Pixels of the page per inch, of what stands beside the axes of a panel, and between two ticks along x and y.
+INCH, BESIDE, APART = 84, (84, 70), (60, 34)
+#: Powers of ten that are named, at most.
+POWERS = 7
+
+
+def settled(picture: Picture) -> Picture:
+    """The same picture; axes without limits reach as far as their marks, and axes without ticks have round ones.
+
+    Histograms are lines and bands, and of equal colour bars in a row the last one stays.
+
+    >>> from molifold.plots.marks import Line
+    >>> p = Picture(name="p", panels=(Panel(marks=(Line(x=[0, 9], y=[0, 1]),)),), size=(3, 2))
+    >>> settled(p).panels[0].x
+    Axis(label='', unit='', limits=(0.0, 9.0), scale='linear', period=None, ticks=((0.0, '0'), (5.0, '5')), whole=False, line=True)
+    """  # noqa: E501
+    panels = [_settled(picture, panel) for panel in picture.panels]
+    return replace(picture, panels=tuple(_without_bars(p, panels[i + 1 :]) for i, p in enumerate(panels)))
+
+
+def _without_bars(panel: Panel, later: Sequence[Panel]) -> Panel:
+    """The panel without the colour bars that a later one in its row has, too."""
+    bars = {(m.bar, m.limits, m.colormap) for p in later if p.cell[0] == panel.cell[0] for m in _maps(p)}
+    bare = {id(m): replace(m, bar="") for m in _maps(panel) if (m.bar, m.limits, m.colormap) in bars}
+    return replace(panel, marks=tuple(bare.get(id(m), m) for m in panel.marks))
+
+
+def _maps(panel: Panel) -> list[Heatmap]:
+    return [m for m in panel.marks if isinstance(m, Heatmap)]
+
+
+def _settled(picture: Picture, panel: Panel) -> Panel:
+    row, column, rows, columns = panel.cell
+    width = picture.size[0] * sum(picture.widths[column : column + columns]) / sum(picture.widths)
+    height = picture.size[1] * sum(picture.heights[row : row + rows]) / sum(picture.heights)
+    return replace(
+        panel,
+        marks=tuple(map(_simple, panel.marks)),
+        x=_axis("x", panel, INCH * width - BESIDE[0]),
+        y=_axis("y", panel, INCH * height - BESIDE[1]),
+    )
+
+
+def _simple(mark: Mark) -> Mark:
+    """Histograms and hatches as lines and bands; points with the limits of their scale of colours."""
+    if isinstance(mark, Steps):
+        x, y = np.repeat(mark.edges, 2)[1:-1], mark.base + np.repeat(mark.values, 2)
+        same = {"colour": mark.colour, "opacity": mark.opacity, "label": mark.label}
+        if mark.filled:
+            return Band(x=x, low=np.full(len(y), mark.base), high=y, **same)
+        return Line(x=x, y=y, width=mark.width, **same)
+    if isinstance(mark, Band) and mark.edges is not None:
+        low, high = np.repeat(mark.low, 2), np.repeat(mark.high, 2)
+        return replace(mark, x=np.repeat(mark.edges, 2)[1:-1], edges=None, low=low, high=high)
+    if isinstance(mark, Hatch):
+        i, j = np.nonzero(mark.mask)
+        gap = np.full(len(i), np.nan)
+        x, y = np.stack([mark.x[i], mark.x[i + 1], gap], 1), np.stack([mark.y[j], mark.y[j + 1], gap], 1)
+        return Line(x=x.ravel(), y=y.ravel(), colour=mark.colour, width=0.6, label=mark.label)
+    if isinstance(mark, Points) and mark.values is not None and mark.limits is None:
+        finite = mark.values[np.isfinite(mark.values)]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        return replace(mark, limits=(low, high if high > low else low + 1))
+    return mark
+
+
+def _axis(which: Literal["x", "y"], panel: Panel, pixels: float) -> Axis:
+    axis: Axis = getattr(panel, which)
+    low, high = limits = _limits(which, panel, axis) if axis.limits is None else axis.limits
+    if axis.ticks is not None:
+        return replace(axis, limits=limits)
+    many = max(1.0, pixels / APART[which == "y"])
+    places = _powers(low, high) if axis.scale == "log" else _round(low, high, many)
+    return replace(axis, limits=limits, ticks=tuple((float(v), _words(v, axis)) for v in places))
+
+
+def _limits(which: Literal["x", "y"], panel: Panel, axis: Axis) -> tuple[float, float]:
+    seen = np.concatenate([*(reach(which, mark) for mark in panel.marks), np.empty(0)])
+    seen = seen[np.isfinite(seen) & ((seen > 0) | (axis.scale == "linear"))]
+    if not len(seen):
+        return (0.1, 1.0) if axis.scale == "log" else (0.0, 1.0)
+    low, high = float(seen.min()), float(seen.max())
+    if axis.scale == "log":
+        return low / 1.2, high * 1.2
+    if low == high:
+        return low - 0.5, high + 0.5
+    room = 0.05 * (high - low) if which == "y" else 0.0
+    return low - (room if low else 0.0), high + room
+
+
+def _round(low: float, high: float, many: float) -> Iterator[float]:
+    """Multiples of 1, 2 or 5 times a power of ten, about ``many`` of them.
+
+    >>> list(_round(0.0, 1.0, 4))
+    [0.0, 0.5, 1.0]
+    """
+    low, high = min(low, high), max(low, high)
+    rough = (high - low) / many or 1.0
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = float(power * next((s for s in (1, 2, 5) if s * power >= rough * (1 - 1e-9)), 10))
+    first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)
+    yield from (float(i) * step + 0.0 for i in np.arange(first, last + 1))
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of ten between two values, not too many; where there are fewer than two, also 2 and 5 times those."""
+    low, high = sorted(np.log10((low, high)))
+    powers = np.arange(np.ceil(low - 1e-9), np.floor(high + 1e-9) + 1)
+    if len(powers) > 1:
+        return list(10.0 ** powers[:: -(-len(powers) // POWERS)])
+    some = [s * 10.0**p for p in np.arange(np.floor(low), np.ceil(high) + 1) for s in (1, 2, 5)]
+    return [v for v in some if low <= np.log10(v) <= high]
+
+
+def _words(value: float, axis: Axis) -> str:
+    """A number as short as on an axis of the page.
+
+    >>> _words(2500.0, Axis(whole=True)), _words(1e-4, Axis()), _words(1e6, Axis(scale="log"))
+    ('2.5k', '1e-4', '1e6')
+    """
+    if axis.whole and value >= 1000:
+        return f"{value / 1000:.4g}k"
+    if value and not 1e-3 <= abs(value) < 1e5:
+        digits, _, power = f"{value:.2e}".partition("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:.4g}"
