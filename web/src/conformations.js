@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
-import { Choice, Drawn, Panel, Ramp, download } from "./parts.js";
+import { Choice, Drawn, Panel, Ramp, Steps, download } from "./parts.js";
 import { keep, kept, useAnswer } from "./state.js";
 import { axisTicks, count, short } from "./ticks.js";
 
@@ -128,8 +128,7 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
           update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
         <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
-        ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>
-          <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}
+        ${steps.length > 1 ? html`<${Steps} label="training step" steps=${steps} at=${state.step} rest="all" live onChange=${(step) => change({ step })} />` : null}
         <${Regions} state=${state} change=${change} store=${regions} selected=${selected} />
       <//>
       <${Panel} title="Structures" error=${shown?.error} help=${help.structures}

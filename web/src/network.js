@@ -52,5 +52,5 @@ function Record({ source, run, record, steps, show }) {
   const words = picture.value?.panels.length === 1 && picture.value.panels[0].marks[0]?.mark === "text" ? picture.value.panels[0].marks[0].text : null;
   return html`<${Panel} title=${record.name} help=${record.text} error=${picture.error} wide=${words !== null || picture.value?.size[0] > 8.5 || (picture.value?.size[0] > 7.8 && "broad")} actions=${onMap}>
     ${words !== null ? html`<p class="words">${words}</p>` : picture.value ? html`<${Picture} picture=${picture.value} name=${`${record.name} ${step}`} />` : html`<p class="empty">Loading …</p>`}
-    ${steps.length > 1 && source.live ? html`<${Steps} steps=${steps} at=${at} onChange=${set} />` : null}<//>`;
+    ${steps.length > 1 && source.live ? html`<${Steps} steps=${steps} at=${at} live onChange=${set} />` : null}<//>`;
 }

@@ -38,13 +38,13 @@ function Spark({ values }) {
 /** Words with commands between backticks. */
 export const marked = (words) => words.split("`").map((w, i) => (i % 2 ? html`<code>${w}</code>` : w));
 
-/** A slider over steps of a training; its right end (null) is `rest`, or the last step. */
-export function Steps({ label = "step", steps, at, rest = "", onChange }) {
+/** A slider over steps of a training; its right end (null) is `rest`, or the last step. Unless `live` it tells when let go. */
+export function Steps({ label = "step", steps, at, rest = "", live, onChange }) {
   const end = rest ? steps.length : steps.length - 1, place = at === null ? end : steps.indexOf(at);
   const [moved, move] = useState(null), shown = moved ?? place;
   const take = (e) => { move(null); onChange(Number(e.target.value) === end ? null : steps[Number(e.target.value)]); };
   return html`<label class="choice steps"><span>${label} <b>${steps[shown] === undefined ? rest : count(steps[shown])}</b></span>
-    <input type="range" min="0" max=${end} value=${shown} aria-label=${label} aria-valuetext=${steps[shown] ?? rest} onInput=${(e) => move(Number(e.target.value))} onChange=${take} /></label>`;
+    <input type="range" min="0" max=${end} value=${shown} aria-label=${label} aria-valuetext=${steps[shown] ?? rest} onInput=${(e) => (live ? take(e) : move(Number(e.target.value)))} onChange=${take} /></label>`;
 }
 
 export function Choice({ label, value, options, onChange, title }) {
@@ -84,7 +84,7 @@ export function download(name, content, type = "application/octet-stream") {
 function standing(image) {
   const copy = image.cloneNode(true), style = getComputedStyle(image);
   let text = new XMLSerializer().serializeToString(copy);
-  for (const name of ["--ink", "--muted", "--line", "--paper", "--fill", "--reference"]) text = text.replaceAll(`var(${name})`, style.getPropertyValue(name).trim());
+  for (const name of ["--ink", "--muted", "--line", "--paper", "--fill", "--reference", "--point", "--path", "--indigo"]) text = text.replaceAll(`var(${name})`, style.getPropertyValue(name).trim());
   return text;
 }
 

@@ -5,8 +5,8 @@ import { round, short } from "./ticks.js";
 
 const INCH = 84, GAP = { left: 54, right: 14, top: 26, bottom: 40 };
 const PALETTE = { ink: "var(--ink)", muted: "var(--muted)", line: "var(--line)", paper: "var(--paper)", fill: "var(--fill)", reference: "var(--reference)",
-  raw: "#d55e00", reweighted: "#0072b2", good: "#009e73", fair: "#e69f00", bad: "#cc3311", blue: "#0072b2", vermilion: "#d55e00", green: "#009e73",
-  purple: "#cc79a7", sky: "#56b4e9", orange: "#e69f00", indigo: "#332288", wine: "#882255" };
+  raw: "#d55e00", reweighted: "var(--point)", good: "#009e73", fair: "#e69f00", bad: "#cc3311", blue: "var(--point)", vermilion: "#d55e00", green: "#009e73",
+  purple: "#cc79a7", sky: "#56b4e9", orange: "#e69f00", indigo: "var(--indigo)", wine: "var(--path)" };
 const CPK = { H: "#ddd", N: "#3a6fd8", O: "#d6402b", S: "#d9b310", P: "#e58a2c" };
 const colour = (name) => PALETTE[name] ?? "var(--ink)";
 const safe = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -134,10 +134,7 @@ const MARKS = {
     const [a, b, c, d] = m.horizontal ? [x(low), x(high), y(at - m.thickness / 2), y(at + m.thickness / 2)] : [x(at - m.thickness / 2), x(at + m.thickness / 2), y(low), y(high)];
     return `<rect x="${f(Math.min(a, b))}" y="${f(Math.min(c, d))}" width="${f(Math.max(0.4, Math.abs(b - a)))}" height="${f(Math.abs(d - c))}" fill="${fill}" opacity="${m.opacity}"/>`;
   }).join(""),
-  points: (m, x, y) => {
-    const bars = m.low && m.high ? Array.from(m.low, (l, i) => (m.along === "y" ? `<path d="M${f(x(m.x[i]))} ${f(y(l))}V${f(y(m.high[i]))}" stroke="${colour(m.colour)}"/>` : `<path d="M${f(x(l))} ${f(y(m.y[i]))}H${f(x(m.high[i]))}" stroke="${colour(m.colour)}"/>`)).filter((d) => !d.includes("NaN")).join("") : "";
-    return bars + dots(m, x, y, m.size / 2);
-  },
+  points: (m, x, y) => dots(m, x, y, m.size / 2),
   heatmap: (m, x, y) => {
     const [n, k] = m.values.shape, [low, high] = m.limits, t = table(m.colormap), canvas = document.createElement("canvas");
     canvas.width = n; canvas.height = k;
@@ -158,11 +155,6 @@ const MARKS = {
     const place = (v, c) => { const p = c - 0.5, i = Math.max(0, Math.min(v.length - 2, Math.floor(p))); return v[i] + (p - i) * (v[i + 1] - v[i]); };
     const d = Array.from(m.levels).flatMap((level) => contours().size([n, k]).contour(flipped, level).coordinates.flatMap((polygon) => polygon.map((ring) => `M${ring.map(([c, r]) => `${f(x(place(m.x, c)))} ${f(y(place(m.y, r)))}`).join("L")}`)));
     return `<path d="${d.join("")}" fill="none" stroke="${m.colour === "ink" ? "#1c2733" : colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"/>`;
-  },
-  span: (m, x, y, box) => {
-    const s = m.along === "x" ? x : y, a = s(m.low), b = s(m.high);
-    if (m.low === m.high) return `<path d="${m.along === "x" ? `M${f(a)} ${f(box.y)}v${f(box.height)}` : `M${f(box.x)} ${f(a)}h${f(box.width)}`}" stroke="${colour(m.colour)}"${m.dash ? ' stroke-dasharray="4 3"' : ""}/>`;
-    return m.along === "x" ? `<rect x="${f(Math.min(a, b))}" y="${f(box.y)}" width="${f(Math.abs(b - a))}" height="${f(box.height)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>` : `<rect x="${f(box.x)}" y="${f(Math.min(a, b))}" width="${f(box.width)}" height="${f(Math.abs(b - a))}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>`;
   },
   text: (m, x, y, box) => {
     const a = m.inside === "data" ? x(m.x) : box.x + m.x * box.width, b = m.inside === "data" ? y(m.y) : box.y + (1 - m.y) * box.height;

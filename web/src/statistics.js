@@ -11,7 +11,7 @@ export function Statistics({ source, run, ensemble: open, known, state, change, 
   // A run with draws has one set of statistics, whichever of its ensembles is open.
   const own = known.ensembles.filter((e) => [`${run}/generated`, `${run}/history`].includes(e.name) && e.frames);
   const ensemble = own.length ? "" : open, step = source.live && own.length && state.step !== null ? state.step : undefined;
-  const args = { run, ensemble, step }, { value, error, busy } = useAnswer(source, "statistics", args, { skip: !run && !ensemble });
+  const { value, error, busy } = useAnswer(source, "statistics", { run, ensemble, step }, { skip: !run && !ensemble });
   const [playing, play] = useState(false), steps = source.live ? value?.steps ?? [] : [];
   const rest = own.some((e) => e.name.endsWith("/generated")) ? "finished" : "last look";
   useEffect(() => {
@@ -23,16 +23,17 @@ export function Statistics({ source, run, ensemble: open, known, state, change, 
   if (!run && !open) return html`<p class="empty">No run and no conformations yet.</p>`;
   if (!value && error) return html`<p class="error" role="alert">${error}</p>`;
   if (!value) return html`<p class="empty">Computing statistics …</p>`;
+  const shown = value.step ?? undefined; // while the next one is computed, all is of this one
   const start = () => { if (!playing) change({ step: steps[0] }); play(!playing); };
   return html`<div class="page">
     ${error ? html`<p class="error" role="alert">${error} <button onClick=${() => change({ step: null })}>show the end</button></p>` : null}
     ${steps.length > 1 ? html`<div class="bar replay"><button onClick=${start}>${playing ? "Stop" : "Replay"}</button>
       <${Steps} label="training step" steps=${steps} at=${step ?? null} rest=${rest} onChange=${(s) => { play(false); change({ step: s }); }} />
       <small role="status">${busy ? "computing …" : `${count(value.draws)} draws`}</small></div>` : null}
-    ${value.findings?.length ? html`<${Panel} title=${step === undefined ? "Verdict" : `Verdict at step ${count(step)}`} help=${help.verdict} wide>
+    ${value.findings?.length ? html`<${Panel} title=${shown === undefined ? "Verdict" : `Verdict at step ${count(shown)}`} help=${help.verdict} wide>
       <ul class="findings">${value.findings.map((f) => html`<li key=${f.title} class=${f.status}><b>${f.title}</b> <span class="figure">${f.number}</span>
         <p>${f.text}</p>${f.advice ? html`<p class="advice">${f.advice}</p>` : null}</li>`)}</ul><//>` : null}
-    <div class="grid big">${value.pictures.map((p) => html`<${Statistic} key=${p.key} source=${source} about=${p} args=${{ ...args, key: p.key }} />`)}</div></div>`;
+    <div class="grid big">${value.pictures.map((p) => html`<${Statistic} key=${p.key} source=${source} about=${p} args=${{ run, ensemble, step: shown, key: p.key }} />`)}</div></div>`;
 }
 
 function Statistic({ source, about, args }) {

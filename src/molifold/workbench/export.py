@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,26 @@ _PAGE = """<!doctype html>
 def export_view(
     paths: list[str | Path], to: str | Path, *, start: Mapping[str, Any] | None = None, frames: int = FRAMES
 ) -> Path:
-    """Write the workbench over ``paths`` into one file.
+    """Write the workbench over ``paths`` into one file, and return its path; see ``view_page``.
+
+    Args:
+        paths: runs and ensemble stores.
+        to: file to write (.html).
+        start: what is open at first, as in the address of the page.
+        frames: at most so many frames of an ensemble.
+    """
+    to = Path(to)
+    to.write_text(view_page(paths, start=start, frames=frames), encoding="utf-8")
+    return to
+
+
+def view_page(paths: Sequence[str | Path], *, start: Mapping[str, Any] | None = None, frames: int = FRAMES) -> str:
+    """The workbench over ``paths`` as one page of HTML that asks nobody.
 
     Of every ensemble ``frames`` frames are kept, evenly over it, fewer of a large molecule; the page says so.
 
     Args:
         paths: runs and ensemble stores.
-        to: file to write (.html).
         start: what is open at first, as in the address of the page.
         frames: at most so many frames of an ensemble.
 
@@ -93,9 +106,7 @@ def export_view(
             for picture in unpack(keep("statistics", run=run, ensemble=ensemble))["pictures"]:
                 keep("statistic", run=run, ensemble=ensemble, key=picture["key"])
     blocks[key("items", {})] = pack({**items, "tables": tables(items["runs"], items["ensembles"])})
-    to = Path(to)
-    to.write_text(_page(blocks, start or {}, title=", ".join(Path(p).name for p in paths)), encoding="utf-8")
-    return to
+    return _page(blocks, start or {}, title=", ".join(Path(p).name for p in paths))
 
 
 def key(question: str, arguments: Mapping[str, Any]) -> str:

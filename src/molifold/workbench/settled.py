@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from molifold.plots.limits import reach
-from molifold.plots.marks import Band, Hatch, Heatmap, Line, Mark, Points, Steps
+from molifold.plots.marks import Band, Hatch, Heatmap, Line, Mark, Points, Span, Steps
 from molifold.plots.picture import Axis, Panel, Picture
 
 #: Pixels of the page per inch, of what stands beside the axes of a panel, and between two ticks along x and y.
@@ -47,35 +49,64 @@ def _settled(picture: Picture, panel: Panel) -> Panel:
     row, column, rows, columns = panel.cell
     width = picture.size[0] * sum(picture.widths[column : column + columns]) / sum(picture.widths)
     height = picture.size[1] * sum(picture.heights[row : row + rows]) / sum(picture.heights)
-    return replace(
-        panel,
-        marks=tuple(map(_simple, panel.marks)),
-        x=_axis("x", panel, INCH * width - BESIDE[0]),
-        y=_axis("y", panel, INCH * height - BESIDE[1]),
-    )
+    x, y = _axis("x", panel, INCH * width - BESIDE[0]), _axis("y", panel, INCH * height - BESIDE[1])
+    marks = [simple for mark in panel.marks for simple in _simple(mark, x.limits or (0, 1), y.limits or (0, 1))]
+    return replace(panel, marks=tuple(marks), x=x, y=y)
 
 
-def _simple(mark: Mark) -> Mark:
-    """Histograms and hatches as lines and bands; points with the limits of their scale of colours."""
+def _simple(mark: Mark, across: tuple[float, float], up: tuple[float, float]) -> Iterator[Mark]:
+    """Histograms, stripes, hatches and error bars as lines and bands; points with the limits of their colours."""
     if isinstance(mark, Steps):
         x, y = np.repeat(mark.edges, 2)[1:-1], mark.base + np.repeat(mark.values, 2)
-        same = {"colour": mark.colour, "opacity": mark.opacity, "label": mark.label}
         if mark.filled:
-            return Band(x=x, low=np.full(len(y), mark.base), high=y, **same)
-        return Line(x=x, y=y, width=mark.width, **same)
-    if isinstance(mark, Band) and mark.edges is not None:
+            foot = np.full(len(y), mark.base)
+            yield Band(x=x, low=foot, high=y, colour=mark.colour, opacity=mark.opacity, label=mark.label)
+        else:
+            yield Line(x=x, y=y, width=mark.width, colour=mark.colour, opacity=mark.opacity, label=mark.label)
+    elif isinstance(mark, Band) and mark.edges is not None:
         low, high = np.repeat(mark.low, 2), np.repeat(mark.high, 2)
-        return replace(mark, x=np.repeat(mark.edges, 2)[1:-1], edges=None, low=low, high=high)
-    if isinstance(mark, Hatch):
+        yield replace(mark, x=np.repeat(mark.edges, 2)[1:-1], edges=None, low=low, high=high)
+    elif isinstance(mark, Span):
+        yield from _stripe(mark, across, up)
+    elif isinstance(mark, Hatch):
         i, j = np.nonzero(mark.mask)
-        gap = np.full(len(i), np.nan)
-        x, y = np.stack([mark.x[i], mark.x[i + 1], gap], 1), np.stack([mark.y[j], mark.y[j + 1], gap], 1)
-        return Line(x=x.ravel(), y=y.ravel(), colour=mark.colour, width=0.6, label=mark.label)
-    if isinstance(mark, Points) and mark.values is not None and mark.limits is None:
-        finite = mark.values[np.isfinite(mark.values)]
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        return replace(mark, limits=(low, high if high > low else low + 1))
-    return mark
+        x, y = _apart(mark.x[i], mark.x[i + 1]), _apart(mark.y[j], mark.y[j + 1])
+        yield Line(x=x, y=y, colour=mark.colour, width=0.6, label=mark.label)
+    elif isinstance(mark, Points):
+        if mark.low is not None and mark.high is not None:
+            ends = _apart(mark.low, mark.high)
+            x, y = (_apart(mark.x, mark.x), ends) if mark.along == "y" else (ends, _apart(mark.y, mark.y))
+            yield Line(x=x, y=y, colour=mark.colour, width=1.0)
+        yield replace(mark, low=None, high=None, limits=mark.limits or _reach(mark.values))
+    else:
+        yield mark
+
+
+def _stripe(mark: Span, across: tuple[float, float], up: tuple[float, float]) -> Iterator[Mark]:
+    """A rule where both ends are equal, else a band from edge to edge of the panel."""
+    low, high = mark.low, mark.high
+    if low == high:
+        x, y = ((low, low), up) if mark.along == "x" else (across, (low, low))
+        yield Line(x=np.array(x), y=np.array(y), colour=mark.colour, width=1.0, dash=mark.dash, label=mark.label)
+    else:
+        x, (below, above) = ((low, high), up) if mark.along == "x" else (across, (low, high))
+        edges = np.full(2, below), np.full(2, above)
+        yield Band(
+            x=np.array(x), low=edges[0], high=edges[1], colour=mark.colour, opacity=mark.opacity, label=mark.label
+        )
+
+
+def _apart(start: Float[ndarray, " n"], end: Float[ndarray, " n"]) -> Float[ndarray, " 3n"]:
+    """Ends of pieces with a gap behind each."""
+    return np.stack([start, end, np.full(len(start), np.nan)], axis=1).ravel()
+
+
+def _reach(values: Float[ndarray, " n"] | None) -> tuple[float, float] | None:
+    finite = np.empty(0) if values is None else values[np.isfinite(values)]
+    if not len(finite):
+        return None
+    low, high = float(finite.min()), float(finite.max())
+    return low, high if high > low else low + 1
 
 
 def _axis(which: Literal["x", "y"], panel: Panel, pixels: float) -> Axis:

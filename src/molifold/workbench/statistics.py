@@ -11,7 +11,7 @@ from molifold.workbench.collection import Collection
 from molifold.workbench.evolving import FEW
 from molifold.workbench.guide import Panel
 from molifold.workbench.panels import panels
-from molifold.workbench.report import parts_of_run
+from molifold.workbench.parts import parts_of_run
 from molifold.workbench.results import ReportParts, analyse
 from molifold.workbench.verdict import Finding, findings
 
@@ -20,12 +20,13 @@ from molifold.workbench.verdict import Finding, findings
 class Statistics:
     """What can be said of ``draws`` conformations: findings in plain words and panels by key.
 
-    ``steps`` are those of the training at which the run was looked at: each has statistics of its own.
+    ``step`` is that of the training at which they were drawn, None at its end; ``steps`` are all that there are.
     """
 
     findings: tuple[Finding, ...]
     panels: dict[str, Panel]
     draws: int
+    step: int | None = None
     steps: tuple[int, ...] = ()
 
     def listed(self) -> dict[str, Any]:
@@ -40,6 +41,7 @@ class Statistics:
                 for key, p in self.panels.items()
             ],
             "draws": self.draws,
+            "step": self.step,
             "steps": list(self.steps),
         }
 
@@ -78,4 +80,4 @@ def statistics_of(collection: Collection, *, run: str, ensemble: str, step: int 
     results = analyse(parts)
     found = findings(results) if parts.generated.log_q is not None else []
     made = {p.key: p for p in panels(parts, results)}
-    return Statistics(tuple(found), made, draws=len(parts.generated), steps=steps_of(collection, run))
+    return Statistics(tuple(found), made, draws=len(parts.generated), step=step, steps=steps_of(collection, run))
