@@ -33,6 +33,8 @@ export function Compare({ source, state, change, known, ensemble, help }) {
   const put = (i, name) => { const next = [...side]; if (name) next[i] = name; else next.splice(i, 1); change({ side: next }); };
   const free = names.find((n) => !side.includes(n)), columns = columnOptions(first.value);
   const acts = { follow, select, pick: (at) => change({ at, selected: "" }) }, drawn = side.filter((n) => got[n]);
+  const sides = side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, view, maps, ...acts, take, help: help.side, put: (n) => put(i, n), many: side.length > 1 }} />`);
+  const differences = got[side[0]] ? drawn.slice(1).map((n) => html`<${Difference} key=${`${side[0]} - ${n}`} ...${{ a: got[side[0]], b: got[n], state, view, maps, ...acts, help: help.difference }} />`) : null;
   return html`<div class="page compare"><div class="bar">
       <${Choice} label="x" value=${x} options=${columns} onChange=${(v) => change({ x: v })} /><${Choice} label="y" value=${y} options=${columns} onChange=${(v) => change({ y: v })} />
       <${Choice} label="show" value=${state.colour} options=${["free energy", "density"]} onChange=${(v) => change({ colour: v })} />
@@ -40,9 +42,7 @@ export function Compare({ source, state, change, known, ensemble, help }) {
       <small>click: a place in all · Shift and drag: a region</small><span class="grow"></span>
       ${state.at || state.selected ? html`<button onClick=${() => change({ at: null, selected: "" })}>show all</button>` : null}
       ${side.length < 4 && free ? html`<button onClick=${() => put(side.length, free)}>add another</button>` : null}</div>
-    <div class="grid">
-      ${side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, view, maps, ...acts, take, help: help.side, put: (n) => put(i, n), many: side.length > 1 }} />`)}
-      ${got[side[0]] && drawn.slice(drawn[0] === side[0] ? 1 : 0).map((n) => html`<${Difference} key=${`${side[0]} - ${n}`} ...${{ a: got[side[0]], b: got[n], state, view, maps, ...acts, help: help.difference }} />`)}</div>
+    ${(side.length > 2 ? [sides, differences] : [[sides, differences]]).map((maps) => html`<div class="grid">${maps}</div>`)}
     <div class="grid bodies">${drawn.map((n, i) => html`<${Body} key=${n} ...${{ source, side: got[n], state, bodies: bodies.current, lead, help: help.bodies, tell: i ? null : setLead }} />`)}</div></div>`;
 }
 

@@ -42,7 +42,7 @@ export class Curves {
     const positive = (v) => (options.log ? (v > 0 ? v : null) : v);
     const data = merged(curves.map((c) => ({ x: c.x, y: Array.from(smoothed(c.y, options.smooth ?? 0), positive) })));
     if (options.logX) { while (data[0].length && data[0][0] <= 0) data.forEach((column) => column.shift()); }
-    const idle = (u) => { if (!(u.cursor.left >= 0)) u.setLegend({ idx: data[0].length - 1 }); };
+    const idle = (u) => { if (!(u.cursor.left >= 0)) u.setLegend({ idxs: data.map((column) => column.findLastIndex((v) => v !== null)) }); };
     if (this.plot && this.shape === shape) { this.plot.setData(data, !this.zoomed); idle(this.plot); return; }
     this.plot?.destroy();
     this.shape = shape;

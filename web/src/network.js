@@ -12,7 +12,8 @@ export function Network({ source, run, change, known }) {
   const has = Boolean(inside.value?.histories.length), health = useAnswer(source, "health", { name: run }, { every: 20000, skip: !has });
   const failed = [...new Map((tail.news ?? []).filter((e) => e.kind === "probe_failed").map((e) => [e.probe, e])).values()];
   const records = about.value?.records ?? [], modules = inside.value?.modules ?? [];
-  if (!run) return html`<p class="empty">No run yet.</p>`;
+  if (!run) return html`<p class="empty">No run yet: a network is seen through its run. <code>molifold train alanine-dipeptide</code> makes one.</p>`;
+  if (about.error && !about.value) return html`<p class="error" role="alert">${about.error}</p>`;
   const show = known.ensembles.some((e) => e.name === `${run}/reference`) &&
     (({ name, worst }) => change({ page: "conformations", ensemble: `${run}/reference`, x: "", y: "", row: worst, selected: "", colour: name, paint: `atoms ${name}` }));
   return html`<div class="page">${about.error ?? inside.error ? html`<p class="error" role="alert">${about.error ?? inside.error}</p>` : null}

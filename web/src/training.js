@@ -46,8 +46,7 @@ const words = (name) => name.replace("/", ": ").replaceAll("_", " ").replace("nl
 
 function OneCurve({ curve: { name, help, log: powers = false }, tails, options, range, onRange }) {
   const [log, set] = useState(powers), length = tails.map(([, t]) => t.columns.step.length).join();
-  const label = (run) => (tails.length > 1 ? `${run} ${name}` : name);
-  const curves = useMemo(() => tails.map(([run, t], r) => ({ label: label(run), x: t.columns.step, y: t.columns[name], colour: series(r) })).filter((c) => c.y), [length, name]);
+  const curves = useMemo(() => tails.map(([run, t], r) => ({ label: tails.length > 1 ? run : name, x: t.columns.step, y: t.columns[name], colour: series(r) })).filter((c) => c.y), [length, name]);
   return html`<${Panel} title=${words(name)} help=${help} actions=${html`<label class="choice"><input type="checkbox" checked=${log} onChange=${(e) => set(e.target.checked)} /><span>log</span></label>`}>
     <${CurvePanel} curves=${curves} options=${{ ...options, log }} range=${range} onRange=${onRange} /><//>`;
 }
