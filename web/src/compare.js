@@ -92,7 +92,7 @@ function Difference({ a, b, state, view, maps, follow, select, pick, help }) {
 /** Structures of one side; all sides of a molecule lie as the first structure that came, and turn together. */
 function Body({ source, side, state, bodies, lead, help, tell }) {
   const { molecule, index, rows, picked, store } = side, kind = molecule.elements.join();
-  const some = picked >= 0 ? [picked] : state.at ? [] : thin(rows ?? Int32Array.from(side.x.keys()), rows ? OVERLAID : SOME);
+  const some = picked >= 0 ? [picked] : state.at ? [] : rows ? thin(rows, OVERLAID) : evenly(side.x.length, SOME);
   const wanted = some.map((r) => (index ? index[r] : r)), waiting = !tell && !lead;
   const answer = useAnswer(source, "frames", { name: store, rows: wanted, onto: lead?.kind === kind ? lead.x : undefined }, { skip: !wanted.length || waiting });
   const x = wanted.length ? answer.value?.x : null;
@@ -111,6 +111,7 @@ function near({ x, y, xc, yc }, at) {
   return nearest(x, y, at, { px: xc.period, py: yc.period }, REACH * range(x, xc), REACH * range(y, yc));
 }
 
+const evenly = (n, most) => Array.from({ length: Math.min(n, most) }, (_, i) => Math.floor((i * n) / Math.min(n, most)));
 /** An ensemble, and the step of a training at which its frames were drawn (null: of all). */
 const parted = (name) => { const found = /^(.*)@(\d+)$/.exec(name); return found ? [found[1], Number(found[2])] : [name, null]; };
 const last = (name) => name.split("/").at(-1);
