@@ -7,6 +7,7 @@ import pytest
 
 from molifold import Ensemble, Molecule, geometry
 from molifold.analysis import named_torsions
+from molifold.plots.marks import Text
 from molifold.plots.picture import Picture
 from molifold.runs import Run
 from molifold.workbench.collection import Collection
@@ -223,12 +224,7 @@ def test_records_become_pictures(desk):
     block = desk.answer("record", {"name": "one", "record": "norms"})
     size = int.from_bytes(block[:4], "little")
     picture = Picture.decode(block[4 : 4 + size].decode(), block[4 + size :])
-    assert [c for row in next(picture.marks(type(picture.panels[0].marks[0]))).rows for c in row] == [
-        "a",
-        "1",
-        "b",
-        "2",
-    ]
+    assert [m.text for m in picture.marks(Text)] == ["name", "rms", "a", "1", "b", "2"]
 
 
 @pytest.mark.parametrize("name", ["../secret", "one/../../secret", "/etc", "one/generated/../../../secret", ""])

@@ -172,6 +172,7 @@ def test_the_overview_tells_states_and_what_is_unreadable(page):
     rows = page.locator("table.runs").first.locator("tbody tr")
     assert "finished" in rows.filter(has_text="trained").inner_text()
     assert "100 %" in rows.filter(has_text="trained").inner_text()
+    assert "under-powered" in rows.filter(has_text="trained").inner_text()  # the worst verdict of its layers
     assert "unreadable" in rows.filter(has_text="torn").inner_text()
 
 

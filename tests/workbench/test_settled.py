@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from molifold.plots.marks import Band, Bars, Hatch, Heatmap, Line, Points, Span, Steps
+from molifold.plots.marks import Band, Bars, Hatch, Heatmap, Line, Points, Span, Steps, Table, Text
 from molifold.plots.picture import Axis, Panel, Picture, grid
 from molifold.workbench.settled import settled
 
@@ -78,3 +78,17 @@ def test_of_equal_colour_bars_in_a_row_the_last_stays():
     panels, widths, heights = grid([Panel(marks=(m,)) for m in maps], columns=3)
     found = settled(Picture(name="p", panels=panels, size=(9, 3), widths=widths, heights=heights))
     assert [m.bar for m in found.marks(Heatmap)] == ["", "kT", "kT"]
+
+
+def test_a_table_is_words_rules_and_spots():
+    table = Table(
+        head=("name", "x"), rows=(("a", "1"), ("b", "2"), ("c", "3")), widths=(3, 1), colours=("good", "bad", "bad")
+    )
+    panel = only(table)
+    words = [m for m in panel.marks if isinstance(m, Text)]
+    assert [m.text for m in words] == ["name", "x", "a", "1", "b", "2", "c", "3"]
+    assert [m.y for m in words[::2]] == pytest.approx([0.875, 0.625, 0.375, 0.125])
+    assert words[1].x - words[0].x == pytest.approx(0.75)
+    (spots,) = [m for m in panel.marks if isinstance(m, Bars)]
+    assert (spots.colours, spots.at.tolist()) == (table.colours, [0.625, 0.375, 0.125])
+    assert (panel.x.ticks, panel.x.line, panel.x.limits) == ((), False, (0, 1))

@@ -63,7 +63,7 @@ export class MoleculeView {
     if (same) { this.model.removegl(this.viewer.modelGroup); this.model.molObj = null; }
     const turned = this.everShown === about.name && keepCamera;
     if (other) this.viewer.setView(other.viewer.getView(), true);
-    else if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(1.2); }
+    else if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(this.together.size > 1 ? 1.4 : 1.2); }
     this.shown = `${n} ${atoms} ${about.name}`;
     this.everShown = about.name;
     this.link();

@@ -50,7 +50,7 @@ function Record({ source, run, record, steps, show }) {
   const picture = useAnswer(source, "record", { name: run, record: record.name, step });
   const what = /^(.* - atoms|where it hurts - frames)$/.test(record.name) && record.name.split(" - ")[0];
   const onMap = what && show ? html`<button class="link" onClick=${() => show({ name: what, worst: -1 })}>on the map</button>` : null;
-  const words = picture.value?.panels.length === 1 && picture.value.panels[0].marks[0]?.mark === "text" ? picture.value.panels[0].marks[0].text : null;
+  const only = picture.value?.panels.length === 1 && picture.value.panels[0].marks.length === 1 && picture.value.panels[0].marks[0], words = only?.mark === "text" ? only.text : null;
   return html`<${Panel} title=${record.name} help=${record.text} error=${picture.error} wide=${words !== null || picture.value?.size[0] > 8.5 || (picture.value?.size[0] > 7.8 && "broad")} actions=${onMap}>
     ${words !== null ? html`<p class="words">${words}</p>` : picture.value ? html`<${Picture} picture=${picture.value} name=${`${record.name} ${step}`} />` : html`<p class="empty">Loading …</p>`}
     ${steps.length > 1 && source.live ? html`<${Steps} steps=${steps} at=${at} live onChange=${set} />` : null}<//>`;

@@ -59,7 +59,7 @@ function drawPanel(panel, cell, id) {
 
 /** What stands left and right of a panel's axes. */
 function besides(panel) {
-  const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark)), ticks = panel.y.ticks, bar = panel.marks.find((m) => m.bar);
+  const bare = panel.marks.every((m) => m.mark === "structure"), ticks = panel.y.ticks, bar = panel.marks.find((m) => m.bar);
   const longest = Math.max(0, ...ticks.map((t) => String(t[1]).length));
   return { bare, bar, left: (!bare && ticks.length > 0 ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), right: GAP.right + (bar ? 58 : 0) };
 }
@@ -160,13 +160,6 @@ const MARKS = {
     const a = m.inside === "data" ? x(m.x) : box.x + m.x * box.width, b = m.inside === "data" ? y(m.y) : box.y + (1 - m.y) * box.height;
     const fill = (box.coloured && { ink: "#1c2733", paper: "#fff" }[m.colour]) || colour(m.colour), anchor = { left: "start", center: "middle", right: "end" }[m.across], drop = { top: 1, center: 0.35, bottom: 0 }[m.up] * m.size * 1.25;
     return String(m.text).split("\n").map((line, i) => `<text x="${f(a)}" y="${f(b + drop + i * m.size * 1.6)}" text-anchor="${anchor}" fill="${fill}" font-size="${m.size * 1.25}"${m.bold ? ' font-weight="600"' : ""}>${safe(line)}</text>`).join("");
-  },
-  table: (m, x, y, box) => {
-    const at = cuts(box.width, m.widths), step = box.height / (m.rows.length + 1), size = Math.min(11, step * 0.62);
-    const row = (cells, i, weight, fill) => cells.map((c, k) => `<text x="${f(box.x + at[k] + 4)}" y="${f(box.y + step * (i + 0.68))}" font-size="${f(size)}" font-weight="${weight}" fill="${fill}">${safe(c)}</text>`).join("");
-    const rules = m.rows.map((_, i) => `<path d="M${f(box.x)} ${f(box.y + step * (i + 1))}h${f(box.width)}" stroke="var(--line)" stroke-width=".6"/>`).join("");
-    const marks = (m.colours ?? []).map((c, i) => `<rect x="${f(box.x - 4)}" y="${f(box.y + step * (i + 1) + 3)}" width="4" height="${f(step - 6)}" fill="${colour(c)}"/>`).join("");
-    return rules + marks + row(m.head, 0, 600, "var(--muted)") + m.rows.map((cells, i) => row(cells, i + 1, 400, "var(--ink)")).join("");
   },
   network: (m, x, y, box) => {
     const radius = (i) => 6 + 0.13 * Math.min(box.width, box.height) * Math.sqrt(m.share[i]), out = [];

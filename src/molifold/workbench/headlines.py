@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from molifold.runs import Run
+from molifold.workbench.inside import verdict
 from molifold.workbench.words import advice, plain
 
 #: Events that a user should see on the first page.
@@ -37,6 +38,7 @@ def headline(name: str, path: Path) -> dict[str, Any]:
         "started": datetime.fromisoformat(info["created"]).timestamp(), "molecule": molecule_name(info),
         "values": row, "events": told, "curve": curve_of(rows),
         "stage": next((plain(e)["message"] for e in reversed(events) if e.get("kind") == "stage"), ""),
+        "verdict": verdict(run),
         "advice": advice(state, checkpoint=kept[-1] if kept else None, recipe=bool(info.get("recipe"))),
         "ensembles": list(run.ensembles), "records": list(run.records),
     }  # fmt: skip

@@ -147,6 +147,11 @@ def _sites(run: Run) -> dict[str, Site]:
     }
 
 
+def verdict(run: Run) -> str:
+    """The worst of ``VERDICTS`` that a run's layers got; "" where none was looked at."""
+    return _worst(_sites(run).values()).verdict
+
+
 def _worst(sites: Iterable[Site]) -> Site:
     order = {v: i for i, v in enumerate(VERDICTS)}
     return min(sites, key=lambda s: (order.get(s.verdict, len(order)), -np.nan_to_num(s.gain)), default=Site())

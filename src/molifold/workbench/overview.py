@@ -13,8 +13,7 @@ STATES = ("running", "paused", "crashed", "failed", "stopped", "unreadable")
 #: Scalars that have a column, their words, and whether they are shares.
 FIGURES = (
     ("loss", "loss", False), ("validation_nll", "validation", False), ("ess", "ESS", True),
-    ("validation_ess", "ESS, held out", True), ("pareto_k", "k-hat", False), ("distance", "distance / floor", False),
-    ("step_seconds", "s per step", False),
+    ("pareto_k", "k-hat", False), ("distance", "distance / floor", False),
 )  # fmt: skip
 NO_RUN = "No run yet. Start one with `molifold train alanine-dipeptide`: it appears here by itself."
 NO_ENSEMBLE = "No ensemble yet. A training keeps its own; `molifold simulate` makes one without a network."
@@ -45,15 +44,8 @@ def _shown(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
 
 
 def _head(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        "run",
-        "state",
-        "progress",
-        "step",
-        *(words for _, words, _ in _shown(runs)),
-        "loss, lately",
-        "what happened",
-    ]
+    figures = [words for _, words, _ in _shown(runs)]
+    return ["run", "state", "progress", "step", *figures, "network", "loss, lately", "what happened"]
 
 
 def _place(run: Mapping[str, Any]) -> tuple[int, float]:
@@ -70,7 +62,8 @@ def _run(run: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
     return [
         name if unreadable else {"text": name, "open": {"run": name}, "small": run["molecule"]},
         {"state": run["state"]}, progress, "" if unreadable else count(run["step"]),
-        *(_figure(key, values.get(key)) for key in keys), {"curve": run.get("curve", [])},
+        *(_figure(key, values.get(key)) for key in keys), {"state": run.get("verdict", "")},
+        {"curve": run.get("curve", [])},
         {"error": run.get("error", ""), "text": run.get("advice", ""), "lines": run.get("events", [])},
     ]  # fmt: skip
 

@@ -11,11 +11,13 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from molifold.plots.limits import reach
-from molifold.plots.marks import Band, Hatch, Heatmap, Line, Mark, Points, Span, Steps
+from molifold.plots.marks import Band, Bars, Hatch, Heatmap, Line, Mark, Points, Span, Steps, Table, Text
 from molifold.plots.picture import Axis, Panel, Picture
 
 #: Pixels of the page per inch, of what stands beside the axes of a panel, and between two ticks along x and y.
 INCH, BESIDE, APART = 84, (84, 70), (60, 34)
+#: Pixels at the edge of a table.
+EDGE = 5
 #: Powers of ten that are named, at most.
 POWERS = 7
 
@@ -49,9 +51,34 @@ def _settled(picture: Picture, panel: Panel) -> Panel:
     row, column, rows, columns = panel.cell
     width = picture.size[0] * sum(picture.widths[column : column + columns]) / sum(picture.widths)
     height = picture.size[1] * sum(picture.heights[row : row + rows]) / sum(picture.heights)
+    for table in panel.marks:
+        if isinstance(table, Table):
+            return _written(panel, table, INCH * width - 2 * EDGE, INCH * height - 2 * EDGE)
     x, y = _axis("x", panel, INCH * width - BESIDE[0]), _axis("y", panel, INCH * height - BESIDE[1])
     marks = [simple for mark in panel.marks for simple in _simple(mark, x.limits or (0, 1), y.limits or (0, 1))]
     return replace(panel, marks=tuple(marks), x=x, y=y)
+
+
+def _written(panel: Panel, table: Table, width: float, height: float) -> Panel:
+    """A table, which fills its panel, as words, rules and a spot before each row."""
+    rows = len(table.rows) + 1
+    middle, size = 1 - (np.arange(rows) + 0.5) / rows, min(11.0, 0.62 * height / rows) / 1.25
+    starts = np.cumsum([0.0, *table.widths[:-1]]) / sum(table.widths) + (2 * EDGE if table.colours else EDGE) / width
+    marks: list[Mark] = [
+        Text(x=float(x), y=float(y), text=cell, inside="panel", up="center", size=size, bold=not i, colour=ink)
+        for i, (cells, y) in enumerate(zip((table.head, *table.rows), middle, strict=True))
+        for x, cell, ink in zip(starts, cells, ["ink" if i else "muted"] * len(cells), strict=True)
+    ]
+    height_of_rules = 1 - np.arange(1, rows) / rows
+    ends = _apart(np.zeros(rows - 1), np.ones(rows - 1)), _apart(height_of_rules, height_of_rules)
+    marks.append(Line(x=ends[0], y=ends[1], colour="line", width=0.6))
+    if table.colours:
+        spots = np.full(rows - 1, EDGE / width)
+        marks.append(
+            Bars(at=middle[1:], low=0 * spots, high=spots, thickness=0.7 / rows, horizontal=True, colours=table.colours)
+        )
+    axis = Axis(limits=(0.0, 1.0), ticks=(), line=False)
+    return replace(panel, marks=tuple(marks), x=axis, y=axis)
 
 
 def _simple(mark: Mark, across: tuple[float, float], up: tuple[float, float]) -> Iterator[Mark]:
@@ -168,4 +195,4 @@ def _words(value: float, axis: Axis) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         digits, _, power = f"{value:.2e}".partition("e")
         return f"{float(digits):g}e{int(power)}"
-    return f"{value:.4g}"
+    return f"{value:.6g}"
