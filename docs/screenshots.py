@@ -26,15 +26,14 @@ SIZES = {"large": (1500, 900), "small": (1100, 700)}
 #: The basin of right-handed helices, in radians of (phi, psi).
 REGION = [(-2.4, -1.6), (-0.6, -1.6), (-0.6, 0.3), (-2.4, 0.3)]
 NAME = "helix"
-COLOURS = 256
 
 
-def pages(run: str, narrow: str, step: int | None) -> dict[str, dict[str, object]]:
+def pages(run: str, narrow: str, beside: str, step: int | None) -> dict[str, dict[str, object]]:
     """What is open on each page."""
     region = {"polygons": {NAME: {"x": "phi", "y": "psi", "points": REGION}}, "selected": NAME}
     return {
         "overview": {"runs": [run]},
-        "training": {"runs": [run, narrow]},
+        "training": {"runs": [beside, narrow]},
         "conformations": {"runs": [run], **region},
         "statistics": {"runs": [run], "step": step},
         "network": {"runs": [narrow]},
@@ -62,12 +61,6 @@ def settled(page: Page, *, seconds: float = 120) -> None:
         page.wait_for_timeout(200)
 
 
-def reduced(path: Path) -> None:
-    """The same picture in a palette: a third of the bytes."""
-    whole = Image.open(path).convert("RGB")
-    whole.quantize(COLOURS, kmeans=4, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 def main() -> None:
     """Take them all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -75,12 +68,14 @@ def main() -> None:
     parser.add_argument("to", type=Path)
     parser.add_argument("--run", required=True)
     parser.add_argument("--narrow", required=True)
-    parser.add_argument("--pages", nargs="+", default=list(pages("", "", None)))
+    parser.add_argument("--beside", help="another training, whose curves stand beside those of NARROW; default: RUN")
+    parser.add_argument("--pages", nargs="+", default=list(pages("", "", "", None)))
     parser.add_argument("--sizes", nargs="+", default=list(SIZES))
     parser.add_argument("--themes", nargs="+", default=["light", "dark"])
     asked = parser.parse_args()
     asked.to.mkdir(parents=True, exist_ok=True)
-    shown = pages(asked.run, asked.narrow, one_of(asked.folder / asked.run / "ensembles" / "history"))
+    step = one_of(asked.folder / asked.run / "ensembles" / "history")
+    shown = pages(asked.run, asked.narrow, asked.beside or asked.run, step)
     with chromium() as browser, served(asked.folder) as server:
         for size in asked.sizes:
             width, height = SIZES[size]
@@ -92,7 +87,7 @@ def main() -> None:
                         usual = (size, theme) == ("large", "light")
                         path = asked.to / f"{name}{'' if usual else f'-{size}-{theme}'}.png"
                         page.screenshot(path=path)
-                        reduced(path)
+                        Image.open(path).convert("RGB").save(path, optimize=True)
                         if page.errors or page.outside:
                             raise RuntimeError(f"{path}: {page.errors} {page.outside}")
 
