@@ -5,6 +5,7 @@ import { Compare } from "./compare.js";
 import { Conformations } from "./conformations.js";
 import { Network } from "./network.js";
 import { Overview } from "./overview.js";
+import { Choice } from "./parts.js";
 import { Statistics } from "./statistics.js";
 import { useAnswer, useStored } from "./state.js";
 import { Training } from "./training.js";
@@ -37,7 +38,7 @@ export function App({ source, hash, model, start, compact }) {
     <nav aria-label="pages"><b class="brand">molifold</b>
       ${Object.entries(PAGES).map(([name, [title]], i) => html`<button key=${name} class=${name === page ? "tab on" : "tab"} aria-current=${name === page ? "page" : undefined} title=${`key ${i + 1}`} onClick=${() => change({ page: name })}>${title}</button>`)}
       <span class="grow"></span>
-      ${known.runs.length > 1 || (known.runs.length && page !== "overview") ? html`<label class="choice"><span>run</span><select value=${run} onChange=${(e) => change({ runs: [e.target.value, ...state.runs.filter((r) => r !== e.target.value)], ensemble: "", step: null })}>${known.runs.map((r) => html`<option value=${r.name} selected=${r.name === run}>${r.name}</option>`)}</select></label>` : null}
+      ${known.runs.length > 1 || (known.runs.length && page !== "overview") ? html`<${Choice} label="run" value=${run} options=${known.runs.map((r) => r.name)} onChange=${(name) => change({ runs: [name, ...state.runs.filter((r) => r !== name)], ensemble: "", step: null })} />` : null}
       ${source.live ? null : html`<span class="badge finished" title="This page was written to a file; nothing in it changes.">file</span>`}
       <button class="quiet" title="light or dark" aria-label="light or dark" onClick=${() => change({ theme: state.theme === "dark" ? "light" : "dark" })}>◐</button>
     </nav>

@@ -65,7 +65,8 @@ function Side({ source, name, names, x, y, state, view, maps, follow, select, pi
   useEffect(() => { take((was) => ({ ...was, [name]: data ? { ...data, store, molecule: about.value, index, rows, picked } : null })); }, [data, rows, picked]);
   const fitting = view && xc && view.px === xc.period && view.py === yc?.period ? { ...view } : null;
   return html`<${Panel} title=${last(name)} error=${missing ?? about.error ?? broken} help=${help} actions=${html`<${Choice} value=${store} options=${names} onChange=${put} title="which ensemble" />
-      ${steps.length > 1 ? html`<${Choice} value=${step ?? ""} title="drawn at which step of the training" options=${[{ value: "", label: "all steps" }, ...steps.map((s) => ({ value: s, label: `step ${s}` }))]} onChange=${(s) => put(s === "" ? store : `${store}@${s}`)} />` : null}${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
+      ${steps.length > 1 ? html`<${Choice} value=${step ?? ""} title="drawn at which step of the training"
+        options=${[{ value: "", label: "all steps" }, ...steps.map((s) => ({ value: s, label: `step ${s}` }))]} onChange=${(s) => put(s === "" ? store : `${store}@${s}`)} />` : null}${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
     <${Drawn} className="mapbox" deps=${[data, picked]} make=${(el) => shared(el, maps.current, name)}
       update=${(m) => { Object.assign(m.map, { onView: (v) => follow(name, v), onSelect: select, onPick: (_, at) => pick(at) }); if (data) m.show({ ...data, marks: picked < 0 ? [] : [{ at: [data.x[picked], data.y[picked]] }] }, fitting); }} />
     <div class="bar small"><span>${columns[x] ? `${count(columns[x].length)} frames${weights ? ", reweighted" : ""}` : "loading …"}</span><span class="grow"></span>

@@ -20,7 +20,8 @@ export function Network({ source, run, change, known }) {
     ${failed.map((e) => html`<${Panel} key=${e.probe} title=${`Probe ${e.probe} failed at step ${count(e.step)}`} error=${e.message} wide><details><summary>traceback</summary><pre>${e.traceback}</pre></details><//>`)}
     ${modules.length ? html`<${Modules} key=${run} modules=${modules} help=${inside.value.help.modules} show=${show} />` : null}
     ${has ? html`<${Panel} title="Health of the layers" help=${inside.value.help.health} error=${health.error} wide>${health.value ? html`<${Picture} picture=${health.value} name=${`${run} health`} />` : null}<//>` : null}
-    ${records.length ? html`<div class="grid big">${records.map((r) => html`<${Record} key=${`${run} ${r.name}`} source=${source} run=${run} record=${r} show=${show} steps=${tail.records?.[r.name] ?? r.steps} />`)}</div>` : html`<p class="empty">No records yet. Probes write them while a run trains; <code>molifold diagnose ${run}</code> adds its verdict afterwards.</p>`}</div>`;
+    ${records.length ? html`<div class="grid big">${records.map((r) => html`<${Record} key=${`${run} ${r.name}`} source=${source} run=${run} record=${r} show=${show} steps=${tail.records?.[r.name] ?? r.steps} />`)}</div>`
+      : html`<p class="empty">No records yet. Probes write them while a run trains; <code>molifold diagnose ${run}</code> adds its verdict afterwards.</p>`}</div>`;
 }
 
 function Modules({ modules, help, show }) {

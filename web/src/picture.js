@@ -166,7 +166,8 @@ const MARKS = {
     for (let e = 0; e < m.strength.length; e += 1) {
       const i = m.edges[2 * e], j = m.edges[2 * e + 1], a = [x(m.x[i]), y(m.y[i])], b = [x(m.x[j]), y(m.y[j])], d = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1, n = [-(b[1] - a[1]) / d, (b[0] - a[0]) / d];
       const s = (k, r) => [a[0] + ((b[0] - a[0]) * k) / d + n[0] * r, a[1] + ((b[1] - a[1]) * k) / d + n[1] * r], p = s(radius(i), 5), q = s(d - radius(j) - 3, 5), c = s(d / 2, 0.14 * d), w = 0.6 + 4 * m.strength[e];
-      out.push(`<path d="M${f(p[0])} ${f(p[1])}Q${f(c[0])} ${f(c[1])} ${f(q[0])} ${f(q[1])}" fill="none" stroke="var(--muted)" stroke-width="${f(w)}" opacity=".7"/><circle cx="${f(q[0])}" cy="${f(q[1])}" r="${f(w / 2 + 1.5)}" fill="var(--muted)"/><text x="${f(c[0])}" y="${f(c[1])}" text-anchor="middle" fill="var(--muted)" font-size="9.5">${safe(m.edge_labels[e] ?? "")}</text>`);
+      out.push(`<path d="M${f(p[0])} ${f(p[1])}Q${f(c[0])} ${f(c[1])} ${f(q[0])} ${f(q[1])}" fill="none" stroke="var(--muted)" stroke-width="${f(w)}" opacity=".7"/>
+        <circle cx="${f(q[0])}" cy="${f(q[1])}" r="${f(w / 2 + 1.5)}" fill="var(--muted)"/><text x="${f(c[0])}" y="${f(c[1])}" text-anchor="middle" fill="var(--muted)" font-size="9.5">${safe(m.edge_labels[e] ?? "")}</text>`);
     }
     for (let i = 0; i < m.share.length; i += 1) out.push(`<circle cx="${f(x(m.x[i]))}" cy="${f(y(m.y[i]))}" r="${f(radius(i))}" fill="${colour(m.colours[i])}"/><text x="${f(x(m.x[i]))}" y="${f(y(m.y[i]) + 4)}" text-anchor="middle" fill="#fff" font-weight="600">${safe(m.labels[i])}</text>`);
     return out.join("");
