@@ -13,14 +13,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from headless import chromium, opened, served
 
 from molifold import Ensemble
+from molifold.workbench import report_from_run
 
 SIZES = {"large": (1500, 900), "small": (1100, 700)}
 #: The basin of right-handed helices, in radians of (phi, psi).
@@ -47,6 +49,24 @@ def one_of(steps: Path) -> int | None:
     return seen[len(seen) // 4] if seen else None
 
 
+def of_report(browser: Browser, run: Path, to: Path) -> None:
+    """A report with its views, opened from disk, with a selected region."""
+    with TemporaryDirectory() as folder, opened(browser) as page:
+        page.goto(report_from_run(run, Path(folder) / "report.html", frames=2000).as_uri())
+        views = page.frame_locator("iframe")
+        views.get_by_role("button", name="Box").click()
+        page.evaluate("document.querySelector('.explore').scrollIntoView()")
+        box = views.locator("canvas.map").bounding_box() or {}
+        page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.45 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.48 * box["width"], box["y"] + 0.7 * box["height"], steps=3)
+        page.mouse.up()
+        views.locator(".small-multiples svg").first.wait_for()
+        page.wait_for_timeout(1000)
+        page.screenshot(path=to)
+        Image.open(to).convert("RGB").save(to, optimize=True)
+
+
 def settled(page: Page, *, seconds: float = 120) -> None:
     """Wait until nothing is being loaded, measured or computed any more."""
     end, quiet = time.monotonic() + seconds, 0
@@ -69,7 +89,7 @@ def main() -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--narrow", required=True)
     parser.add_argument("--beside", help="another training, whose curves stand beside those of NARROW; default: RUN")
-    parser.add_argument("--pages", nargs="+", default=list(pages("", "", "", None)))
+    parser.add_argument("--pages", nargs="+", default=[*pages("", "", "", None), "report"])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES))
     parser.add_argument("--themes", nargs="+", default=["light", "dark"])
     asked = parser.parse_args()
@@ -77,9 +97,11 @@ def main() -> None:
     step = one_of(asked.folder / asked.run / "ensembles" / "history")
     shown = pages(asked.run, asked.narrow, asked.beside or asked.run, step)
     with chromium() as browser, served(asked.folder) as server:
+        if "report" in asked.pages:
+            of_report(browser, asked.folder / asked.run, asked.to / "report-interactive.png")
         for size in asked.sizes:
             width, height = SIZES[size]
-            for name in asked.pages:
+            for name in [name for name in asked.pages if name in shown]:
                 for theme in asked.themes:
                     with opened(browser, width=width, height=height, dark=theme == "dark") as page:
                         page.goto(server.at(page=name, **shown[name]))

@@ -11,11 +11,14 @@ import numpy as np
 
 from molifold.ensemble import Ensemble
 from molifold.runs import Run
-from molifold.workbench.results import ReportParts
+from molifold.workbench.results import LOOKED_AT, ReportParts
 
 
 def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None, step: int | None = None) -> ReportParts:
-    """What a report of a run is made of (see ``report.report_from_run``); of the draws of one look with ``step``.
+    """What a report of a run is made of (see ``report.report_from_run``).
+
+    With ``step`` it is of the draws of that look only, against at most ``LOOKED_AT`` frames of the reference: somebody
+    goes through all steps, and waits for each.
 
     Raises:
         ValueError: if nothing was drawn (at that step), or there are no frames at the target temperature.
@@ -33,6 +36,7 @@ def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None, st
     temperature = _find_temperature(generated, info, reference)
     if reference is not None:
         reference = _at(reference, temperature)
+        reference = reference if step is None else reference.thinned(LOOKED_AT)
     about: dict[str, Any] = {
         key: info[key]
         for key in ("state", "created", "seed", "settings", "recipe", "packages", "attempts")
