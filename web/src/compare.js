@@ -32,9 +32,10 @@ export function Compare({ source, state, change, known, ensemble, help }) {
   };
   const put = (i, name) => { const next = [...side]; if (name) next[i] = name; else next.splice(i, 1); change({ side: next }); };
   const free = names.find((n) => !side.includes(n)), columns = columnOptions(first.value);
-  const acts = { follow, select, pick: (at) => change({ at, selected: "" }) }, drawn = side.filter((n) => got[n]);
-  const sides = side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, view, maps, ...acts, take, help: help.side, put: (n) => put(i, n), many: side.length > 1 }} />`);
-  const differences = got[side[0]] ? drawn.slice(1).map((n) => html`<${Difference} key=${`${side[0]} - ${n}`} ...${{ a: got[side[0]], b: got[n], state, view, maps, ...acts, help: help.difference }} />`) : null;
+  const acts = (name) => ({ onView: (v) => follow(name, v), onSelect: select, onAim: () => {}, onPick: (_, at) => change({ at, selected: "" }) });
+  const drawn = side.filter((n) => got[n]);
+  const sides = side.map((name, i) => html`<${Side} key=${`${i} ${name}`} ...${{ source, name, names, x, y, state, view, maps, acts, take, help: help.side, put: (n) => put(i, n), many: side.length > 1 }} />`);
+  const differences = got[side[0]] ? drawn.slice(1).map((n) => html`<${Difference} key=${`${side[0]} - ${n}`} ...${{ a: got[side[0]], b: got[n], state, view, maps, acts, help: help.difference }} />`) : null;
   return html`<div class="page compare"><div class="bar">
       <${Choice} label="x" value=${x} options=${columns} onChange=${(v) => change({ x: v })} /><${Choice} label="y" value=${y} options=${columns} onChange=${(v) => change({ y: v })} />
       <${Choice} label="show" value=${state.colour} options=${["free energy", "density"]} onChange=${(v) => change({ colour: v })} />
@@ -46,7 +47,7 @@ export function Compare({ source, state, change, known, ensemble, help }) {
     <div class="grid bodies">${drawn.map((n, i) => html`<${Body} key=${n} ...${{ source, side: got[n], state, bodies: bodies.current, lead, help: help.bodies, tell: i ? null : setLead }} />`)}</div></div>`;
 }
 
-function Side({ source, name, names, x, y, state, view, maps, follow, select, pick, take, put, many, help }) {
+function Side({ source, name, names, x, y, state, view, maps, acts, take, put, many, help }) {
   const [store, step] = parted(name), about = useAnswer(source, "ensemble", { name: store });
   const column = (n) => about.value?.columns.find((c) => c.name === n), has = (n) => Boolean(column(n));
   const [all, broken] = useColumns(source, store, about.value, [x, y, has("log_w") && "log_w", has("step") && "step"]);
@@ -68,13 +69,13 @@ function Side({ source, name, names, x, y, state, view, maps, follow, select, pi
       ${steps.length > 1 ? html`<${Choice} value=${step ?? ""} title="drawn at which step of the training"
         options=${[{ value: "", label: "all steps" }, ...steps.map((s) => ({ value: s, label: `step ${s}` }))]} onChange=${(s) => put(s === "" ? store : `${store}@${s}`)} />` : null}${many ? html`<button class="quiet" aria-label="remove" onClick=${() => put("")}>×</button>` : null}`}>
     <${Drawn} className="mapbox" deps=${[data, picked]} make=${(el) => shared(el, maps.current, name)}
-      update=${(m) => { Object.assign(m.map, { onView: (v) => follow(name, v), onSelect: select, onPick: (_, at) => pick(at) }); if (data) m.show({ ...data, marks: picked < 0 ? [] : [{ at: [data.x[picked], data.y[picked]] }] }, fitting); }} />
+      update=${(m) => { Object.assign(m.map, acts(name)); if (data) m.show({ ...data, marks: picked < 0 ? [] : [{ at: [data.x[picked], data.y[picked]] }] }, fitting); }} />
     <div class="bar small"><span>${columns[x] ? `${count(columns[x].length)} frames${weights ? ", reweighted" : ""}` : "loading …"}</span><span class="grow"></span>
       ${share === null ? null : html`<b>${(100 * share).toFixed(2)} % in ${state.selected}</b>`}</div><//>`;
 }
 
 /** The first map minus another one, where that is more than noise. */
-function Difference({ a, b, state, view, maps, follow, select, pick, help }) {
+function Difference({ a, b, state, view, maps, acts, help }) {
   const density = state.colour === "density", name = `${a.about} minus ${b.about}`, [found, tell] = useState(null);
   const data = useMemo(() => ({ ...a, about: name, mode: "difference", grid: (v, columns, rows, wrap) => {
     const made = contrast(a, b, v, columns, rows, wrap, density), sizes = made.values.filter(Number.isFinite).map(Math.abs).sort();
@@ -85,7 +86,7 @@ function Difference({ a, b, state, view, maps, follow, select, pick, help }) {
   const same = a.xc.name === b.xc.name && a.yc.name === b.yc.name, fitting = view && view.px === a.xc.period && view.py === a.yc.period ? { ...view } : null;
   return html`<${Panel} title=${`${last(a.about)} minus ${last(b.about)}`} help=${help}>
     <${Drawn} className="mapbox" deps=${[data, state.theme]} make=${(el) => shared(el, maps.current, name)}
-      update=${(m) => { Object.assign(m.map, { onView: (v) => follow(name, v), onSelect: select, onPick: (_, at) => pick(at) }); if (same) m.show(data, fitting); }} />
+      update=${(m) => { Object.assign(m.map, acts(name)); if (same) m.show(data, fitting); }} />
     ${found ? html`<div class="bar small"><${Ramp} scale="difference" low=${`−${short(found.high, 2)}`} high=${short(found.high, 2)} label=${density ? "of the highest density" : "kT"} /><span class="swatch"></span><span>within the noise</span>
       <span class="grow"></span><span>total variation <b>${found.distance.toFixed(3)}</b>, of noise alone ${found.noise.toFixed(3)}</span></div>` : null}<//>`;
 }
