@@ -37,5 +37,4 @@ def command(
     from molifold.workbench import report_from_run
 
     against = None if reference is None else Ensemble.load(reference)
-    path = report_from_run(run, out, reference=against, frames=frames if interactive else 0)
-    typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    typer.echo(str(report_from_run(run, out, reference=against, frames=frames if interactive else 0)))
