@@ -42,12 +42,15 @@ def torsions(
     True
     """
     q = np.asarray(quadruples).reshape(-1, 4)
-    b1 = x[:, q[:, 1]] - x[:, q[:, 0]]
-    b2 = x[:, q[:, 2]] - x[:, q[:, 1]]
-    b3 = x[:, q[:, 3]] - x[:, q[:, 2]]
-    c1 = np.cross(b1, b2)
-    c2 = np.cross(b2, b3)
-    return np.arctan2((np.cross(c1, c2) * b2).sum(-1) / np.linalg.norm(b2, axis=-1), (c1 * c2).sum(-1))
+    # [4, 3, frames, torsions]: component by component the loops are long, more than twice as fast as np.cross.
+    p = np.ascontiguousarray(np.moveaxis(x[:, q], (2, 3), (0, 1)))
+    b1, b2, b3 = p[1] - p[0], p[2] - p[1], p[3] - p[2]
+    c1, c2 = _cross(b1, b2), _cross(b2, b3)
+    return np.arctan2(np.sqrt((b2 * b2).sum(0)) * (b1 * c2).sum(0), (c1 * c2).sum(0))
+
+
+def _cross(a: Float[ndarray, "3 ..."], b: Float[ndarray, "3 ..."]) -> Float[ndarray, "3 ..."]:
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def superpose(

@@ -19,10 +19,12 @@ def dipeptide():
     return system.molecule, x.astype(np.float32)
 
 
-def test_bonds_angles_torsions_and_radii_are_those_of_mdtraj(dipeptide):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_bonds_angles_torsions_and_radii_are_those_of_mdtraj(dipeptide, compiled, monkeypatch):
+    monkeypatch.setattr("molifold.analysis.freedom.PIECE", 5000)  # some 50 frames at a time
     molecule, x = dipeptide
     known = degrees_of_freedom(molecule, distances=[(0, 21)])
-    found = values(x, known, molecule=molecule)
+    found = values(x, known, molecule=molecule, compiled=compiled)
     trajectory = mdtraj.Trajectory(x, molecule.to_mdtraj())
     measures = {
         "bond": mdtraj.compute_distances, "distance": mdtraj.compute_distances, "angle": mdtraj.compute_angles,
@@ -56,12 +58,13 @@ def test_a_mirror_image_turns_the_sign_of_the_chiral_improper_and_of_no_length(d
     np.testing.assert_allclose(a[lengths], b[lengths], atol=1e-5)
 
 
-def test_angles_stay_accurate_where_arccos_does_not():
+@pytest.mark.parametrize("compiled", [True, False])
+def test_angles_stay_accurate_where_arccos_does_not(compiled):
     molecule = Molecule(elements=("C",) * 3, bonds=((0, 1), (1, 2)))
     (angle,) = degrees_of_freedom(molecule, kinds=["angle"])
     for bent in (1e-7, 1e-3, np.pi / 2, np.pi - 1e-7):
         x = np.array([[[1.0, 0, 0], [0, 0, 0], [np.cos(bent), np.sin(bent), 0]]])
-        assert values(x, [angle], molecule=molecule)[0, 0] == pytest.approx(bent, rel=1e-9)
+        assert values(x, [angle], molecule=molecule, compiled=compiled)[0, 0] == pytest.approx(bent, rel=1e-9)
 
 
 def test_a_chair_and_its_inverse_have_opposite_height_and_a_boat_has_none():

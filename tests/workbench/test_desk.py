@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -151,6 +154,21 @@ def test_columns_are_what_geometry_measures(desk, frames):
     np.testing.assert_allclose(
         ask(desk, "column", name="one/generated", column="log_w")["values"], frames.log_w, rtol=1e-6
     )
+
+
+def test_a_page_of_the_map_loads_no_compiler_and_no_torch(folder):
+    asked = [("items", {}), ("ensemble", {"name": "one/generated"}), ("rows", {"name": "one/generated"}),
+             ("column", {"name": "one/generated", "column": "phi"}), ("frames", {"name": "one/generated", "rows": [7]})]  # fmt: skip
+    program = (
+        "import sys\nfrom molifold.workbench.collection import Collection\nfrom molifold.workbench.desk import Desk\n"
+        f"desk = Desk(Collection([{str(folder / 'runs')!r}]))\n"
+        f"assert all(desk.answer(*question) for question in {asked!r})\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    # More than half of the server's memory, and half a second of the first answer.
+    assert {"numba", "llvmlite", "scipy", "torch", "mdtraj", "matplotlib"}.isdisjoint(loaded)
+    assert "numpy" in loaded
 
 
 def test_frames_are_superposed_and_keep_their_shape(desk, frames):

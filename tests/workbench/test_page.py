@@ -198,6 +198,42 @@ def test_the_clicked_structure_is_the_nearest_frame(page, ensemble):
     assert page.errors == []
 
 
+#: Counts what a click sets off: layers that are wiped, structures that are fetched; and what is there when the next frame is drawn.
+SPY = """
+window.spy = { ground: 0, map: 0, frames: 0, model: document.querySelector(".viewer").viewer.getModel() };
+for (const name of ["ground", "map"]) {
+  const context = document.querySelector(`canvas.${name}`).getContext("2d"), wipe = context.clearRect;
+  context.clearRect = (...box) => { spy[name] += 1; wipe.apply(context, box); };
+}
+const ask = fetch;
+window.fetch = async (...what) => { const answer = await ask(...what); spy.frames += what[0] === "api/frames"; return answer; };
+addEventListener("pointerup", () => requestAnimationFrame(() => { spy.rows = document.querySelector(".molecule").dataset.rows; }), true);
+"""
+
+
+def test_a_click_is_drawn_in_the_next_frame_and_paints_no_map(page, ensemble):
+    open_map(page)
+    measured = analysis.measure(ensemble, names=["phi", "psi"])
+    angles = np.stack([measured.columns["phi"], measured.columns["psi"]], axis=1).astype(float)
+    page.mouse.click(*to_pixel(page, angles[1234]))
+    until(page, lambda: page.locator(".molecule").get_attribute("data-rows"))
+    before = page.locator(".molecule").get_attribute("data-rows")
+    page.evaluate(f"() => {{ {SPY} }}")
+    page.mouse.move(*to_pixel(page, angles[20]))
+    page.mouse.down()
+    until(page, lambda: page.evaluate("spy.frames") == 1)  # fetched while the button is down
+    page.wait_for_timeout(300)
+    assert page.locator(".molecule").get_attribute("data-rows") == before
+    page.mouse.up()
+    until(page, lambda: page.evaluate("spy.rows"))
+    # Mark and structure come together, and the structure is the old one moved.
+    assert page.evaluate("spy.rows") != before
+    assert page.evaluate("spy.model === document.querySelector('.viewer').viewer.getModel()")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[spy.ground, spy.map, spy.frames]") == [0, 1, 1]
+    assert page.errors == []
+
+
 def test_a_lasso_holds_what_numpy_says(page, ensemble):
     from matplotlib.path import Path as Polygon
 
@@ -297,6 +333,12 @@ def test_an_empty_place_of_a_latent_map_is_drawn_by_the_network(page):
     open_map(page, ensemble="trained/map", x="phi", y="psi")
     page.mouse.click(*to_pixel(page, (1.0, 0.0)))
     page.wait_for_selector("text=the network draws one")
+    assert page.errors == []
+
+
+def test_a_frame_that_an_ensemble_does_not_have_is_not_asked_for(page):
+    open_map(page, ensemble="trained/reference", row=2000)  # the ensemble that was open before has so many
+    assert page.locator(".molecule + .bar .status").inner_text() == "Pick a place on the map."
     assert page.errors == []
 
 

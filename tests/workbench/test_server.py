@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -73,3 +76,23 @@ def test_wrong_questions_get_a_sentence(client):
     assert client.post("/api/run", headers=TOKEN, json={"nme": "one"}).status_code == 400
     assert client.post("/api/run", headers=TOKEN, content=b"{").status_code == 400
     assert client.post("/api/run", headers={**TOKEN, "content-length": "9999999"}, content=b"{}").status_code == 413
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an allocator that is not asked for anything")
+def test_memory_of_freed_arrays_goes_back_to_the_system():
+    program = """
+import numpy as np
+from molifold.workbench.server import give_back_freed_arrays
+def megabytes():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
+give_back_freed_arrays()
+np.ones(3_500_000)  # from here on glibc alone would keep blocks of up to 28 MB
+before, kept = megabytes(), [np.ones(125_000) for _ in range(100)]
+full = megabytes()
+del kept[:-1]
+print(before, full, megabytes())
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    before, full, after = map(float, found.split())
+    assert full - before > 90
+    assert after - before < 10

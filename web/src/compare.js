@@ -120,7 +120,7 @@ const last = (name) => name.split("/").at(-1);
 
 /** A map that the others of the page can move; Shift draws a lasso. */
 function shared(element, maps, name) {
-  const map = new EnsembleMap(element, {}), shift = (e) => e.key === "Shift" && map.use(e.type === "keydown" ? "lasso" : "pick");
+  const map = new EnsembleMap(element), shift = (e) => e.key === "Shift" && map.use(e.type === "keydown" ? "lasso" : "pick");
   const remove = () => { removeEventListener("keydown", shift); removeEventListener("keyup", shift); maps.delete(name); map.remove(); };
   maps.set(name, map);
   for (const type of ["keydown", "keyup"]) addEventListener(type, shift);

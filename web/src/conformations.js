@@ -1,15 +1,16 @@
 // Map and structures together: pick a place, see the molecule; select a region, see what is common to it.
 import { html } from "htm/preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { divergence, histogram, inside, nearest, thin, weightsOf } from "./density.js";
+import { divergence, extent, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
 import { Choice, Drawn, Panel, Ramp, Steps, download } from "./parts.js";
 import { keep, kept, useAnswer } from "./state.js";
 import { axisTicks, count, short } from "./ticks.js";
 
-const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"], ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
-const OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
+const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"],
+  ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
+const PATIENCE = 100, OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
 
 /** Columns of an ensemble by name, fetched when first needed and kept while the ensemble has as many frames. */
 export function useColumns(source, name, about, wanted) {
@@ -40,7 +41,7 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
   const coloured = state.paint.startsWith("column ") ? state.paint.slice(7) : "";
   const [columns, broken] = useColumns(source, ensemble, about, [x, y, third, coloured, has("log_w") && "log_w", stepped && "step", has("u") && "u"]);
   const [tool, use] = useState("pick");
-  const [hover, setHover] = useState(null), [limits, setLimits] = useState(null);
+  const [hover, setHover] = useState(-1), [limits, setLimits] = useState(null);
   const [shown, setShown] = useState(null);
   const [path, setPath] = useState(null);
   const map = useRef(null), molecule = useRef(null);
@@ -59,15 +60,21 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
   const ready = about && columns[x] && columns[y] && (!third || columns[third]);
   const selected = useMemo(() => (ready && polygon ? inside(columns[x], columns[y], polygon.points, { px: xc.period, py: yc.period }, only) : null), [ready, polygon, only, columns[x], columns[y]]);
   const marks = ready && state.row >= 0 && state.row < columns[x].length ? [{ at: [columns[x][state.row], columns[y][state.row]] }] : shown?.at ? [{ at: shown.at, text: "drawn" }] : [];
-  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
+  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third],
+    mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
+  // A frame is fetched when the button goes down, so that it mostly is there when it comes up.
+  const aimed = useRef(null), last = useRef({}); // of several wishes the last one counts, whatever is answered first
+  const aim = (row) => { aimed.current = row < 0 ? null : { row, ensemble, answer: source.ask("frames", { name: ensemble, rows: [row] }) }; aimed.current?.answer.catch(() => {}); };
   const structures = async (rows, note, of = null) => {
-    const answer = await source.ask("frames", { name: ensemble, rows });
-    setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
+    const ready = rows.length === 1 && aimed.current?.row === rows[0] && aimed.current.ensemble === ensemble;
+    const wish = (last.current.shown = {}), answer = await (ready ? aimed.current.answer : source.ask("frames", { name: ensemble, rows }));
+    if (wish === last.current.shown) setShown({ x: answer.x, rows: Array.from(answer.rows), note, of });
   };
   // Asked before the next frame is drawn, not after it.
-  useLayoutEffect(() => { if (about && state.row >= 0 && !selected) structures([state.row], `frame ${state.row}`).catch((e) => setShown({ error: e.message })); }, [about?.name, state.row, selected === null]);
+  const picked = state.row < about?.frames ? state.row : -1; // that of another ensemble may be none of this one
+  useLayoutEffect(() => { if (picked >= 0 && !selected) structures([picked], `frame ${picked}`).catch((e) => setShown({ error: e.message })); }, [about?.name, picked, selected === null]);
   useLayoutEffect(() => { if (about && selected?.length) structures(thin(selected, OVERLAID), `${Math.min(OVERLAID, selected.length)} of ${count(selected.length)} selected frames`, selected).catch((e) => setShown({ error: e.message })); }, [about?.name, selected]);
   useEffect(() => { if (run) change({ polygons: { ...kept(run), ...state.polygons } }); }, [run]);
   const regions = (polygons, name) => { keep(run, polygons); change({ polygons, selected: name }); };
@@ -75,12 +82,21 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
     const taken = Object.keys(state.polygons).map((n) => Number(/^region (\d+)$/.exec(n)?.[1] ?? 0)), name = `region ${Math.max(0, ...taken) + 1}`;
     regions({ ...state.polygons, [name]: { x, y, points: points.map((p) => p.map((v) => Number(v.toPrecision(6)))) } }, name);
   };
-  const pick = (row, at) => { setPath(null); if (row < 0) setShown(null); change({ row, selected: "" }); if (row < 0) drawn(at).catch((e) => setShown({ error: e.message })); };
+  const pick = async (row, at) => {
+    const wish = (last.current.picked = {});
+    setPath(null);
+    // Mark and structure are drawn in one go, unless the structure takes long.
+    if (row >= 0) await Promise.race([aimed.current.answer.catch(() => {}), new Promise((then) => setTimeout(then, PATIENCE))]);
+    if (wish !== last.current.picked) return;
+    if (row < 0) { setShown(null); drawn(at).catch((e) => setShown({ error: e.message })); }
+    change({ row, selected: "" });
+  };
   const drawn = async (at) => {
+    const wish = (last.current.shown = {});
     if (!(LATENT.test(x) && LATENT.test(y))) { setShown({ note: "No frame is there. Where both axes are latent (z1, z2), the network draws one." }); return; }
     setShown({ at, note: "The network draws …" });
     const answer = await source.ask("decode", { name: ensemble, at: { [x]: at[0], [y]: at[1] } });
-    setShown({ x: answer.x, rows: [], at, note: `drawn by the network at ${[...answer.z].map((v, i) => `z${i + 1} ${short(v, 3)}`).join(", ")}; log p(x|z) ${short(answer.log_q[0])}` });
+    if (wish === last.current.shown) setShown({ x: answer.x, rows: [], at, note: `drawn by the network at ${[...answer.z].map((v, i) => `z${i + 1} ${short(v, 3)}`).join(", ")}; log p(x|z) ${short(answer.log_q[0])}` });
   };
   const along = (stations) => {
     const places = [], [lx, ly] = [xc.period, yc.period];
@@ -106,11 +122,12 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
   const perAtom = about?.atom_values ?? [], perFrame = (about?.columns ?? []).filter((c) => ["kept", "energy", "weight"].includes(c.kind) || c.name === "cluster" || c.name === third);
   const rows = image ? [path.rows[path.at]] : shown?.rows ?? [], paint = paintOf(state.paint, perAtom, rows.map((r) => columns[coloured]?.[r]), perFrame.find((c) => c.name === coloured)?.label);
   const saveFrames = async (kind) => {
-    const chosen = path?.rows ?? (selected?.length ? thin(selected, 1000) : state.row >= 0 ? [state.row] : []), own = shown?.at && shown.x;
+    const chosen = path?.rows ?? (selected?.length ? thin(selected, 1000) : picked >= 0 ? [picked] : []), own = shown?.at && shown.x;
     if (!chosen.length && !own) return;
     const answer = await source.ask("file", { name: ensemble, kind, ...(own && !path ? { x: Array.from(own) } : { rows: chosen }) });
     download(`${ensemble.replaceAll("/", "-")}.${kind}`, answer.bytes);
   };
+  const told = (row) => `frame ${row}: ${xc?.label} ${place(columns[x]?.[row], xc)}, ${yc?.label} ${place(columns[y]?.[row], yc)}${columns.u ? `, u ${short(columns.u[row], 5)} kT` : ""}`;
   if (!ensemble) return html`<p class="empty">No conformations yet. <code>molifold sample RUN</code> draws some; a simulation that is running appears by itself.</p>`;
   return html`<div class="page">
     <div class="bar">
@@ -124,9 +141,9 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
     ${error || broken ? html`<p class="error" role="alert">${error ?? broken}</p>` : null}
     <div class="two">
       <${Panel} title="Map" help=${help.map} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
-        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el, { onHover: (place, row) => setHover(place && row >= 0 ? { row, place } : null), onSelect: (points) => select(points), onPath: (p) => map.current.along(p) }))}
-          update=${(m) => { m.along = along; m.onPaint = (l) => setLimits((was) => (was?.join() === l.join() ? was : l)); m.onSelect = select; m.onPick = pick; if (data) m.show({ ...data, marks }); }} />
-        <div class="bar small"><span class="status">${hover ? `frame ${hover.row}: ${xc?.label} ${place(columns[x]?.[hover.row], xc)}, ${yc?.label} ${place(columns[y]?.[hover.row], yc)}${columns.u ? `, u ${short(columns.u[hover.row], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
+        <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el))}
+          update=${(m) => { Object.assign(m, { onAim: aim, onPick: pick, onSelect: select, onPath: along, onHover: setHover, onPaint: (l) => setLimits((was) => (was?.join() === l.join() ? was : l)) }); if (data) m.show({ ...data, marks }); }} />
+        <div class="bar small"><span class="status">${hover >= 0 ? told(hover) : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
         ${steps.length > 1 ? html`<${Steps} label="training step" steps=${steps} at=${state.step} rest="all" live onChange=${(step) => change({ step })} />` : null}
         <${Regions} state=${state} change=${change} store=${regions} selected=${selected} />
@@ -135,10 +152,12 @@ export function Conformations({ source, state, change, known, ensemble, help }) 
         actions=${html`<${Choice} label="colour" value=${state.paint} onChange=${(v) => change({ paint: v })} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" },
           ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.label })) }] : []),
           ...(perFrame.length ? [{ group: "per frame", options: perFrame.map((c) => ({ value: `column ${c.name}`, label: c.label })) }] : [])]} />`}>
-        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, state.paint, paint.values?.join()]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
+        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, state.paint, paint.values?.join()]} make=${(el) => (molecule.current = new MoleculeView(el))}
+          update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
         <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span>${paint.high === undefined ? null : html`<${Ramp} ...${paint} />`}<span class="grow"></span>
           ${path ? html`<button onClick=${() => setPath({ ...path, playing: !path.playing })}>${path.playing ? "Pause" : "Play"}</button><button class="quiet" onClick=${() => setPath(null)}>close</button>` : null}
-          ${source.live ? ["pdb", "xtc", "sdf"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
+          ${source.live ? ["pdb", "xtc", "sdf"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}
+          <button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
@@ -195,8 +214,7 @@ function Linked({ source, name, about, selected, region, help }) {
     const take = (a, i) => a.values.subarray(i * a.values.shape[1], (i + 1) * a.values.shape[1]);
     return all.value.names.map((n, i) => {
       const c = about.columns.find((k) => k.name === n), p = take(mine.value, i), q = take(all.value, i);
-      let [low, high] = c?.period ? [-Math.PI, Math.PI] : [Infinity, -Infinity];
-      if (!c?.period) for (const v of [...p, ...q]) { if (v < low) low = v; if (v > high) high = v; }
+      const [low, high] = c?.period ? [-Math.PI, Math.PI] : extent([...p, ...q]);
       if (!(high > low)) return null;
       const bins = Math.max(8, Math.min(48, Math.round(Math.cbrt(p.length) * 3))), a = histogram(p, low, high, bins, c?.period), b = histogram(q, low, high, bins, c?.period);
       const half = (odd) => q.filter((_, k) => k % 2 === odd), share = thin(half(0), Math.min(p.length, half(0).length));

@@ -115,19 +115,42 @@ export function contrast(a, b, view, columns, rows, wrap, density = false) {
   return { values, distance, noise };
 }
 
+/** The least and the largest of the finite ones of some values. */
+export function extent(values) {
+  let low = Infinity, high = -Infinity;
+  for (const v of values) if (Number.isFinite(v)) { if (v < low) low = v; if (v > high) high = v; }
+  return [low, high];
+}
+
+const CELLS = 256, sorted = new WeakMap(); // so that the number of a cell has 16 bits
+
+/** Frames in order of the cells of a grid over all of them, kept with their column: what is near a place is found at once. */
+function byCell(x, y, { px, py }, only) {
+  if (sorted.get(x)?.y === y && sorted.get(x).only === only) return sorted.get(x);
+  const n = only ? only.length : x.length, of = new Uint16Array(n), start = new Uint32Array(CELLS * CELLS + 1).fill(n, -1), rows = new Uint32Array(n);
+  const axes = [[x, px], [y, py]].map(([v, period]) => { const [low, high] = period ? [0, period] : extent(v); return { low, scale: CELLS / (high - low || 1), period }; });
+  const cell = ({ low, scale, period }, v) => Math.min(CELLS - 1, ((period ? turn(v, period) : v - low) * scale) | 0);
+  for (let k = 0; k < n; k += 1) { const i = only ? only[k] : k; of[k] = CELLS * cell(axes[1], y[i]) + cell(axes[0], x[i]); start[of[k]] += 1; }
+  for (let c = 1; c < CELLS * CELLS; c += 1) start[c] += start[c - 1];
+  for (let k = n - 1; k >= 0; k -= 1) { start[of[k]] -= 1; rows[start[of[k]]] = only ? only[k] : k; }
+  sorted.set(x, { y, only, start, rows, axes });
+  return sorted.get(x);
+}
+
 /** Index of the frame nearest to a place, or -1 if none is within (rx, ry). */
-export function nearest(x, y, at, view, rx, ry, only = null) {
-  const { px, py } = view, n = only ? only.length : x.length;
-  const [left, low] = [into(at[0] - rx, -px / 2, px), into(at[1] - ry, -py / 2, py)];
+export function nearest(x, y, at, view, rx, ry, only = null, part = 0.1) {
+  const close = part < 1 ? nearest(x, y, at, view, part * rx, part * ry, only, 1) : -1; // in a crowd there is one close by
+  if (close >= 0) return close;
+  const { start, rows, axes } = byCell(x, y, view, only), { px, py } = view, reach = [rx, ry];
+  const [left, under] = [into(at[0] - rx, -px / 2, px), into(at[1] - ry, -py / 2, py)];
+  const [columns, lines] = axes.map(({ low, scale, period }, k) => {
+    const [from, to] = [-1, 1].map((side) => Math.floor((at[k] + side * reach[k] - low) * scale));
+    if (!period) return Array.from({ length: Math.max(0, Math.min(CELLS - 1, to) - Math.max(0, from) + 1) }, (_, i) => Math.max(0, from) + i);
+    return Array.from({ length: Math.min(CELLS, to - from + 1) }, (_, i) => into(from + i, 0, CELLS));
+  });
   let best = -1, least = 1;
-  for (let k = 0; k < n; k += 1) {
-    const i = only ? only[k] : k;
-    // From the left and lower edge of what is in reach: most frames fail the first test.
-    let a = x[i] - left;
-    if (px) a = turn(a, px);
-    if (!(a <= 2 * rx)) continue;
-    let b = y[i] - low;
-    if (py) b = turn(b, py);
+  for (const r of lines) for (const c of columns) for (let k = start[CELLS * r + c]; k < start[CELLS * r + c + 1]; k += 1) {
+    const i = rows[k], a = px ? turn(x[i] - left, px) : x[i] - left, b = py ? turn(y[i] - under, py) : y[i] - under;
     const d = (a / rx - 1) ** 2 + (b / ry - 1) ** 2;
     if (d < least) { least = d; best = i; }
   }

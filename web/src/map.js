@@ -1,7 +1,7 @@
 // The map of an ensemble over two columns: density, free energy or a third column; pick, box, lasso, polygon, path.
 import { contours } from "d3-contour";
 import { bytesOf, series, table } from "./colours.js";
-import { bin, freeEnergy, inside, into, nearest, smooth } from "./density.js";
+import { bin, extent, freeEnergy, into, nearest, smooth } from "./density.js";
 import { axisTicks, css } from "./ticks.js";
 
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
@@ -12,17 +12,13 @@ const PAINTED = ["about", "x", "y", "weights", "values", "mode", "only", "grid",
 const SAMPLED = 20_000; // values of which the limits of a colour scale are taken
 
 export class EnsembleMap {
-  constructor(element, { onPick, onHover, onSelect, onPath, onView } = {}) {
-    Object.assign(this, { element, onPick, onHover, onSelect, onPath, onView });
-    this.canvas = document.createElement("canvas");
-    this.canvas.tabIndex = 0;
-    this.canvas.className = "map";
-    this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", "map of conformations; arrow keys pan, plus and minus zoom, 0 shows all");
-    element.append(this.canvas);
-    this.tool = "pick";
-    this.data = null;
-    this.drawn = [];
+  constructor(element) {
+    // Two layers: to paint the frames is dear, a mark over them is cheap. "Frequently" keeps cells and lines on the CPU: without a GPU, its stand-in takes ten times as long.
+    const [ground, canvas] = ["ground", "map"].map((className) => Object.assign(document.createElement("canvas"), { className }));
+    const [below, above] = [ground.getContext("2d", { willReadFrequently: true }), canvas.getContext("2d")];
+    Object.assign(this, { element, ground, canvas, below, above, tool: "pick", data: null, drawn: [] });
+    Object.assign(canvas, { tabIndex: 0, role: "img", ariaLabel: "map of conformations; arrow keys pan, plus and minus zoom, 0 shows all" });
+    element.append(ground, canvas);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(element);
     this.listen();
@@ -42,11 +38,8 @@ export class EnsembleMap {
   whole() {
     const { x, y, xc, yc } = this.data;
     const range = (v, c) => {
-      if (c.period) return [-c.period / 2, c.period / 2];
-      let low = Infinity, high = -Infinity;
-      for (const a of v) if (Number.isFinite(a)) { if (a < low) low = a; if (a > high) high = a; }
-      if (!(high > low)) return [(low || 0) - 1, (low || 0) + 1];
-      return [low - 0.03 * (high - low), high + 0.03 * (high - low)];
+      const [low, high] = c.period ? [-c.period / 2, c.period / 2] : extent(v), room = c.period ? 0 : 0.03 * (high - low);
+      return high > low ? [low - room, high + room] : [(low || 0) - 1, (low || 0) + 1];
     };
     const [x0, x1] = range(x, xc), [y0, y1] = range(y, yc);
     return { x0, x1, y0, y1, px: xc.period, py: yc.period };
@@ -56,71 +49,61 @@ export class EnsembleMap {
     const box = this.element.getBoundingClientRect();
     this.ratio = window.devicePixelRatio || 1;
     this.width = Math.max(120, box.width); this.height = Math.max(120, box.height);
-    this.canvas.width = Math.round(this.width * this.ratio);
-    this.canvas.height = Math.round(this.height * this.ratio);
-    this.canvas.style.width = `${this.width}px`;
-    this.canvas.style.height = `${this.height}px`;
+    for (const c of [this.ground, this.canvas]) {
+      Object.assign(c, { width: Math.round(this.width * this.ratio), height: Math.round(this.height * this.ratio) });
+      Object.assign(c.style, { width: `${this.width}px`, height: `${this.height}px` });
+    }
     this.image = null;
     this.redraw();
   }
 
-  redraw() {
-    if (this.waiting) return;
-    this.waiting = requestAnimationFrame(() => { this.waiting = null; this.draw(); });
-  }
+  redraw() { this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(); }); }
+  get plot() { return { left: MARGIN.left, top: MARGIN.top, width: this.width - MARGIN.left - MARGIN.right, height: this.height - MARGIN.top - MARGIN.bottom }; }
 
-  get plot() {
-    return { left: MARGIN.left, top: MARGIN.top, width: this.width - MARGIN.left - MARGIN.right, height: this.height - MARGIN.top - MARGIN.bottom };
-  }
-
-  toPixel([a, b]) {
-    return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]);
-  }
-
+  toPixel([a, b]) { return this.plain([into(a, this.view.x0, this.view.px), into(b, this.view.y0, this.view.py)]); }
   toPlace([px, py]) {
     const v = this.view, p = this.plot;
     return [v.x0 + ((px - p.left) / p.width) * (v.x1 - v.x0), v.y0 + (1 - (py - p.top) / p.height) * (v.y1 - v.y0)];
   }
 
   draw() {
-    const context = this.canvas.getContext("2d"), p = this.plot;
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, this.width, this.height);
     if (!this.data) return;
     if (!this.image) {
       const start = performance.now();
-      this.image = this.paint();
+      this.within(this.below, (context) => this.paint(context));
+      this.axes(this.below);
+      this.image = true;
       this.canvas.dataset.painted = (performance.now() - start).toFixed(1); // ms, for whoever measures
     }
-    context.save();
-    context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
-    if (this.image.canvas) { context.imageSmoothingEnabled = this.image.fine; context.drawImage(this.image.canvas, p.left, p.top, p.width, p.height); }
-    if (this.image.points) this.points(context, this.image.points);
-    if (this.image.lines) this.lines(context, this.image.lines);
-    this.overlay(context);
-    context.restore();
-    this.axes(context);
+    this.within(this.above, (context) => this.overlay(context));
+  }
+
+  /** A layer is wiped and drawn upon, inside the axes. */
+  within(context, draw) {
+    const p = this.plot;
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.clearRect(0, 0, this.width, this.height);
+    context.save(); context.beginPath(); context.rect(p.left, p.top, p.width, p.height); context.clip();
+    draw(context); context.restore();
   }
 
   /** The picture of the frames in view, kept until data or view change. */
-  paint() {
+  paint(context) {
     const d = this.data, p = this.plot, v = this.view;
     const flow = d.mode === "free energy", wrap = [v.px && v.x1 - v.x0 > 0.99 * v.px, v.py && v.y1 - v.y0 > 0.99 * v.py];
-    if (d.grid) {
-      const { values, limits, scale } = d.grid(v, COARSE, COARSE, wrap);
-      return { canvas: paintGrid(values, COARSE, COARSE, limits, scale), fine: false };
-    }
+    const put = (canvas, fine = false) => { context.imageSmoothingEnabled = fine; context.drawImage(canvas, p.left, p.top, p.width, p.height); };
+    if (d.grid) { const { values, limits, scale } = d.grid(v, COARSE, COARSE, wrap); put(paintGrid(values, COARSE, COARSE, limits, scale)); return; }
     const columns = flow ? COARSE : Math.round(p.width * Math.min(this.ratio, 1)), rows = flow ? COARSE : Math.round(p.height * Math.min(this.ratio, 1));
     let grid = bin(d.x, d.y, v, columns, rows, { weights: d.mode === "column" || d.mode === "cluster" ? null : d.weights, values: d.mode === "column" ? d.values : null, only: d.only });
-    if (d.mode === "cluster") return { canvas: this.clusters(columns, rows), fine: false };
+    if (d.mode === "cluster") { put(this.clusters(columns, rows)); return; }
     const counted = !d.weights || d.mode === "column";
-    if (!flow && counted && grid.sum.reduce((n, c) => n + c, 0) <= FEW) return { points: this.visible() };
+    if (!flow && counted && grid.sum.reduce((n, c) => n + c, 0) <= FEW) { this.points(context, this.visible()); return; }
     if (flow) grid = smooth(grid, 1, ...wrap);
     const values = flow ? freeEnergy(grid) : grid.total ? grid.total.map((t, i) => (grid.sum[i] > 0 ? t / grid.sum[i] : NaN)) : grid.sum.map((s) => (s > 0 ? Math.log(s) : NaN));
     const limits = flow ? [0, HIGHEST] : spread(values, !grid.total);
     this.onPaint?.(limits);
-    const canvas = paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density");
-    return { canvas, fine: flow, lines: flow ? isolines(values, columns, rows, limits[1]) : null };
+    put(paintGrid(values, columns, rows, limits, flow ? "free_energy" : grid.total ? "time" : "density"), flow);
+    if (flow) this.lines(context, values, columns, rows);
   }
 
   clusters(columns, rows) {
@@ -130,16 +113,7 @@ export class EnsembleMap {
       const { sum } = bin(d.x, d.y, this.view, columns, rows, { only });
       for (let i = 0; i < sum.length; i += 1) if (sum[i] > most[i]) { most[i] = sum[i]; of[i] = label; }
     }
-    const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
-    for (let r = 0; r < rows; r += 1) {
-      for (let c = 0; c < columns; c += 1) {
-        const k = r * columns + c, at = 4 * ((rows - 1 - r) * columns + c);
-        if (of[k] < 0) continue;
-        image.data.set([...bytesOf(series(of[k])), 110 + Math.min(145, 40 * Math.log(1 + most[k]))], at);
-      }
-    }
-    context.putImageData(image, 0, 0);
-    return canvas;
+    return pixels(columns, rows, (k, data, at) => { if (of[k] >= 0) data.set([...bytesOf(series(of[k])), 110 + Math.min(145, 40 * Math.log(1 + most[k]))], at); });
   }
 
   visible() {
@@ -169,16 +143,14 @@ export class EnsembleMap {
     }
   }
 
-  lines(context, { sets, columns, rows }) {
-    const p = this.plot;
-    context.lineWidth = 0.7; context.strokeStyle = "rgba(20,30,40,.55)";
-    for (const set of sets) {
-      for (const polygon of set.coordinates) for (const ring of polygon) {
-        context.beginPath();
-        for (const [c, r] of ring) context.lineTo(p.left + (c / columns) * p.width, p.top + (1 - r / rows) * p.height);
-        context.stroke();
-      }
+  /** Lines every 2 kT. */
+  lines(context, values, columns, rows) {
+    const p = this.plot, generator = contours().size([columns, rows]), deep = Array.from(values, (v) => (Number.isFinite(v) ? -v : -HIGHEST - 2));
+    context.lineWidth = 0.7; context.strokeStyle = "rgba(20,30,40,.55)"; context.beginPath();
+    for (let level = 2; level <= HIGHEST; level += 2) {
+      for (const ring of generator.contour(deep, -level).coordinates.flat()) trace(context, ring.map(([c, r]) => [p.left + (c / columns) * p.width, p.top + (1 - r / rows) * p.height]));
     }
+    context.stroke();
   }
 
   overlay(context) {
@@ -187,11 +159,9 @@ export class EnsembleMap {
     for (const polygon of [...(d.polygons ?? []), ...(this.drawn.length ? [this.drawn] : [])]) {
       context.beginPath();
       // Drawn in one piece, shifted by whole periods if it crosses the border of the view.
-      for (const [dx, dy] of this.shifts(polygon)) {
-        for (const [k, q] of polygon.entries()) {
-          const [a, b] = this.plain([q[0] + dx, q[1] + dy]);
-          if (k) context.lineTo(a, b); else context.moveTo(a, b);
-        }
+      const along = (period) => (period ? [-period, 0, period] : [0]);
+      for (const dx of along(this.view.px)) for (const dy of along(this.view.py)) {
+        trace(context, polygon.map((q) => this.plain([q[0] + dx, q[1] + dy])));
         if (this.tool !== "path" || polygon !== this.drawn) context.closePath();
       }
       context.globalAlpha = 0.12; context.fillStyle = css("--accent"); if (this.tool !== "path") context.fill();
@@ -214,12 +184,6 @@ export class EnsembleMap {
       context.lineWidth = 1.8; context.strokeStyle = mark.colour ?? css("--accent"); context.stroke();
       if (mark.text) { context.fillStyle = css("--ink"); context.font = "11px system-ui"; context.fillText(mark.text, a + 8, b - 6); }
     }
-  }
-
-  shifts() {
-    const { px, py } = this.view;
-    const along = (p) => (p ? [-p, 0, p] : [0]);
-    return along(px).flatMap((dx) => along(py).map((dy) => [dx, dy]));
   }
 
   plain([a, b]) {
@@ -249,21 +213,23 @@ export class EnsembleMap {
   listen() {
     const c = this.canvas;
     const at = (e) => { const b = c.getBoundingClientRect(); return [e.clientX - b.left, e.clientY - b.top]; };
-    let from = null, moved = 0, start = null;
+    let from = null, moved = 0, start = null, aimed = -1;
     c.addEventListener("pointerdown", (e) => {
       if (!this.data) return;
       c.setPointerCapture(e.pointerId);
-      from = at(e); moved = 0; start = { ...this.view };
+      from = at(e); moved = 0; start = this.view;
       if (this.tool === "lasso" || this.tool === "box") this.drawn = [this.toPlace(from)];
+      if (this.tool === "pick" && this.onPick) { aimed = this.nearest(from, 14); this.onAim(aimed); }
     });
     c.addEventListener("pointermove", (e) => {
       if (!this.data) return;
       const now = at(e);
-      if (!from) { this.onHover?.(this.toPlace(now), this.nearest(now, 8), now); return; }
+      if (!from) { this.onHover?.(this.nearest(now, 8)); return; }
       moved = Math.max(moved, Math.hypot(now[0] - from[0], now[1] - from[1]));
       if (this.tool === "lasso") this.drawn.push(this.toPlace(now));
       else if (this.tool === "box") { const [a, b] = this.toPlace(from), [k, l] = this.toPlace(now); this.drawn = [[a, b], [k, b], [k, l], [a, l]]; }
-      else if (moved > 3) this.pan(start, from, now);
+      else if (moved > 3) this.move(((from[0] - now[0]) / this.plot.width) * (start.x1 - start.x0), ((now[1] - from[1]) / this.plot.height) * (start.y1 - start.y0), start);
+      else return;
       this.redraw();
     });
     c.addEventListener("pointerup", (e) => {
@@ -272,11 +238,11 @@ export class EnsembleMap {
       from = null;
       if (this.tool === "lasso" || this.tool === "box") { this.select(this.drawn); this.drawn = []; }
       else if (moved <= 3 && (this.tool === "polygon" || this.tool === "path")) { this.drawn = [...this.drawn, place]; }
-      else if (moved <= 3) this.onPick?.(this.nearest(now, 14), place, e);
+      else { if (moved <= 3) this.onPick?.(aimed, place); return; } // nothing here has changed yet: a frame less to draw
       this.redraw();
     });
     c.addEventListener("dblclick", () => this.finish());
-    c.addEventListener("pointerleave", () => this.onHover?.(null, -1));
+    c.addEventListener("pointerleave", () => this.onHover?.(-1));
     c.addEventListener("wheel", (e) => { e.preventDefault(); if (this.data) this.zoom(Math.exp(e.deltaY * 0.0015), this.toPlace(at(e))); }, { passive: false });
     c.addEventListener("keydown", (e) => {
       if (!this.data) return;
@@ -297,43 +263,30 @@ export class EnsembleMap {
     this.redraw();
   }
 
-  select(polygon) {
-    if (polygon.length < 3) return;
-    this.onSelect?.(polygon, inside(this.data.x, this.data.y, polygon, this.view, this.data.only));
-  }
+  select(polygon) { if (polygon.length > 2) this.onSelect?.(polygon); }
 
   nearest(pixel, reach) {
     const v = this.view, p = this.plot;
     return nearest(this.data.x, this.data.y, this.toPlace(pixel), v, (reach / p.width) * (v.x1 - v.x0), (reach / p.height) * (v.y1 - v.y0), this.data.only);
   }
 
-  pan(start, from, now) {
-    const p = this.plot;
-    this.place({ ...start }, -((now[0] - from[0]) / p.width) * (start.x1 - start.x0), ((now[1] - from[1]) / p.height) * (start.y1 - start.y0));
+  move(dx, dy, v = this.view) { this.look({ ...v, x0: v.x0 + dx, x1: v.x1 + dx, y0: v.y0 + dy, y1: v.y1 + dy }); }
+
+  zoom(factor, [a, b] = [(this.view.x0 + this.view.x1) / 2, (this.view.y0 + this.view.y1) / 2]) {
+    const v = this.view, [f, g] = [[v.x1 - v.x0, v.px], [v.y1 - v.y0, v.py]].map(([range, period]) => (period ? Math.min(factor, period / range) : factor));
+    this.look({ ...v, x0: a + (v.x0 - a) * f, x1: a + (v.x1 - a) * f, y0: b + (v.y0 - b) * g, y1: b + (v.y1 - b) * g });
   }
 
-  move(dx, dy) { this.place({ ...this.view }, dx, dy); }
-
-  place(view, dx, dy) {
-    this.view = { ...view, x0: view.x0 + dx, x1: view.x1 + dx, y0: view.y0 + dy, y1: view.y1 + dy };
-    this.image = null; this.onView?.(this.view); this.redraw();
-  }
-
-  zoom(factor, around = [(this.view.x0 + this.view.x1) / 2, (this.view.y0 + this.view.y1) / 2]) {
-    const v = this.view;
-    const scale = (low, high, centre, period) => {
-      const f = period ? Math.min(factor, period / (high - low)) : factor;
-      return [centre + (low - centre) * f, centre + (high - centre) * f];
-    };
-    const [x0, x1] = scale(v.x0, v.x1, around[0], v.px), [y0, y1] = scale(v.y0, v.y1, around[1], v.py);
-    this.view = { ...v, x0, x1, y0, y1 };
-    this.image = null; this.onView?.(this.view); this.redraw();
-  }
-
-  reset() { if (!this.data) return; this.view = this.whole(); this.image = null; this.onView?.(this.view); this.redraw(); }
+  look(view) { this.view = view; this.image = null; this.onView?.(view); this.redraw(); }
+  reset() { if (this.data) this.look(this.whole()); }
   use(tool) { this.tool = tool; this.drawn = []; this.canvas.style.cursor = tool === "pick" ? "default" : "crosshair"; this.redraw(); }
-  png() { return this.canvas.toDataURL("image/png"); }
-  remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.canvas.remove(); }
+  png() {
+    const both = this.ground.cloneNode(), context = both.getContext("2d");
+    for (const c of [this.ground, this.canvas]) context.drawImage(c, 0, 0);
+    return both.toDataURL("image/png");
+  }
+
+  remove() { this.observer.disconnect(); cancelAnimationFrame(this.waiting); this.ground.remove(); this.canvas.remove(); }
 }
 
 const title = (c) => (c.period ? `${c.label} / °` : c.unit ? `${c.label} / ${c.unit}` : c.label);
@@ -350,39 +303,30 @@ function grouped(values, only) {
 
 /** Limits of a colour scale: all values and some room below, or what lies between the first and last hundredth. */
 function spread(values, all) {
-  const step = all ? 1 : Math.max(1, Math.floor(values.length / SAMPLED)), finite = new Float64Array(Math.ceil(values.length / step));
-  let n = 0, low = Infinity, high = -Infinity;
-  for (let i = 0; i < values.length; i += step) {
-    const v = values[i];
-    if (Number.isFinite(v)) { finite[n] = v; n += 1; if (v < low) low = v; if (v > high) high = v; }
-  }
-  if (!n) return [0, 1];
-  if (all) return [low - 0.15 * (high - low), high > low ? high : low + 1];
-  const sorted = finite.subarray(0, n).sort();
-  [low, high] = [sorted[Math.floor(0.01 * (n - 1))], sorted[Math.floor(0.99 * (n - 1))]];
-  return [low, high > low ? high : low + 1];
+  const step = Math.max(1, Math.floor(values.length / SAMPLED)), some = all ? [] : Float64Array.from(values.filter((v, i) => i % step === 0 && Number.isFinite(v))).sort();
+  let [low, high] = all ? extent(values) : [0.01, 0.99].map((share) => some[Math.floor(share * (some.length - 1))]);
+  if (!Number.isFinite(low)) [low, high] = [0, 1];
+  return [all ? low - 0.15 * (high - low) : low, high > low ? high : low + 1];
 }
 
 function paintGrid(values, columns, rows, [low, high], scale) {
-  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d"), image = context.createImageData(columns, rows), t = table(scale);
-  const quiet = [...bytesOf(css("--fill")), 255]; // a value of infinity: nothing that is certain
-  for (let r = 0; r < rows; r += 1) {
-    for (let c = 0; c < columns; c += 1) {
-      const value = values[r * columns + c];
-      if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) continue;
-      const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low)))), at = 4 * ((rows - 1 - r) * columns + c);
-      if (value === Infinity) { image.data.set(quiet, at); continue; }
-      image.data[at] = t[k]; image.data[at + 1] = t[k + 1]; image.data[at + 2] = t[k + 2];
-      image.data[at + 3] = scale === "free_energy" ? Math.min(255, 1020 * (1 - value / high)) : 255; // fades out at its upper end
-    }
-  }
+  const t = table(scale), quiet = [...bytesOf(css("--fill")), 255]; // a value of infinity: nothing that is certain
+  return pixels(columns, rows, (cell, data, at) => {
+    const value = values[cell];
+    if (!(value <= high) && scale === "free_energy" || Number.isNaN(value)) return;
+    const k = 3 * Math.max(0, Math.min(255, Math.round(255 * (value - low) / (high - low))));
+    if (value === Infinity) { data.set(quiet, at); return; }
+    data[at] = t[k]; data[at + 1] = t[k + 1]; data[at + 2] = t[k + 2];
+    data[at + 3] = scale === "free_energy" ? Math.min(255, 1020 * (1 - value / high)) : 255; // fades out at its upper end
+  });
+}
+
+/** A picture of cells (counted from the bottom): colour(cell, data, at) writes the four bytes of one. */
+function pixels(columns, rows, colour) {
+  const canvas = new OffscreenCanvas(columns, rows), context = canvas.getContext("2d", { willReadFrequently: true }), image = context.createImageData(columns, rows);
+  for (let r = 0; r < rows; r += 1) for (let c = 0; c < columns; c += 1) colour(r * columns + c, image.data, 4 * ((rows - 1 - r) * columns + c));
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-function isolines(values, columns, rows, highest) {
-  const whole = Array.from(values, (v) => (Number.isFinite(v) ? v : highest + 2));
-  const levels = Array.from({ length: Math.floor(highest / 2) }, (_, i) => 2 * (i + 1));
-  const generator = contours().size([columns, rows]), deep = whole.map((v) => -v);
-  return { sets: levels.map((level) => generator.contour(deep, -level)), columns, rows };
-}
+const trace = (context, points) => points.forEach(([a, b], k) => (k ? context.lineTo(a, b) : context.moveTo(a, b)));

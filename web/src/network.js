@@ -37,7 +37,8 @@ function Modules({ modules, help, show }) {
   });
   return html`<${Panel} title="Modules" help=${help} wide actions=${html`<button class="quiet" onClick=${() => set(new Set(modules.map((m) => m.path)))}>open all</button><button class="quiet" onClick=${() => set(new Set())}>close all</button>`}>
     <div class="modules"><table><thead><tr><th>module</th><th class="number">parameters</th><th>tensors</th><th class="number">gradient</th><th class="number">update / size</th><th>verdict</th><th>misses</th><th class="number">gain / nats</th><th></th></tr></thead><tbody>
-    ${shown.map((m) => html`<tr key=${m.path}><td style=${`padding-left:${14 * m.depth}px`} title=${m.path}>${m.leaf ? html`<button class="fold" disabled>·</button>` : html`<button class="fold" aria-expanded=${open.has(m.path)} aria-label=${m.path} onClick=${() => fold(m.path)}>${open.has(m.path) ? "▾" : "▸"}</button>`}${m.label}</td>
+    ${shown.map((m) => html`<tr key=${m.path}><td style=${`padding-left:${14 * m.depth}px`} title=${m.path}>${m.leaf ? html`<button class="fold" disabled>·</button>`
+      : html`<button class="fold" aria-expanded=${open.has(m.path)} aria-label=${m.path} onClick=${() => fold(m.path)}>${open.has(m.path) ? "▾" : "▸"}</button>`}${m.label}</td>
       <td class="number">${m.parameters ? count(m.parameters) : ""}</td><td class="long">${m.shapes}</td><td class="number">${number(m.gradient)}</td><td class="number">${number(m.update)}</td>
       <td>${m.site.verdict ? html`<${Badge} state=${m.site.verdict} />` : null}</td><td>${m.leaf ? m.site.missing : ""}</td><td class="number">${m.leaf && number(m.site.gain) && `${short(m.site.gain, 3)} ± ${short(m.site.error, 1)}`}</td>
       <td>${told(m) && m.leaf && show ? html`<button class="link" onClick=${() => show({ ...m.site, name: `where it hurts: ${m.site.name}` })}>where</button>` : null}</td></tr>`)}</tbody></table></div><//>`;

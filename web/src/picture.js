@@ -177,7 +177,10 @@ const MARKS = {
     let low = [Infinity, Infinity], high = [-Infinity, -Infinity];
     for (let a = 0; a < n * atoms; a += 1) for (const c of [0, 1]) { low[c] = Math.min(low[c], m.xyz[3 * a + c]); high[c] = Math.max(high[c], m.xyz[3 * a + c]); }
     const s = 0.86 * Math.min(box.width / (high[0] - low[0] || 1), box.height / (high[1] - low[1] || 1)), px = (v) => box.x + box.width / 2 + s * (v - (low[0] + high[0]) / 2), py = (v) => box.y + box.height / 2 - s * (v - (low[1] + high[1]) / 2), out = [];
-    for (let fr = n - 1; fr >= 0; fr -= 1) for (let b = 0; b < m.bonds.length; b += 2) { const i = m.bonds[b], j = m.bonds[b + 1]; out.push(`<path d="M${f(px(at(fr, i, 0)))} ${f(py(at(fr, i, 1)))}L${f(px(at(fr, j, 0)))} ${f(py(at(fr, j, 1)))}" stroke="${colour(m.colour)}" stroke-linecap="round" stroke-width="${fr ? 1 : 4}" opacity="${fr ? 0.25 : 0.9}"/>`); }
+    for (let fr = n - 1; fr >= 0; fr -= 1) for (let b = 0; b < m.bonds.length; b += 2) {
+      const i = m.bonds[b], j = m.bonds[b + 1];
+      out.push(`<path d="M${f(px(at(fr, i, 0)))} ${f(py(at(fr, i, 1)))}L${f(px(at(fr, j, 0)))} ${f(py(at(fr, j, 1)))}" stroke="${colour(m.colour)}" stroke-linecap="round" stroke-width="${fr ? 1 : 4}" opacity="${fr ? 0.25 : 0.9}"/>`);
+    }
     const order = Array.from({ length: atoms }, (_, a) => a).sort((a, b) => at(0, a, 2) - at(0, b, 2));
     for (const a of order) out.push(`<circle cx="${f(px(at(0, a, 0)))}" cy="${f(py(at(0, a, 1)))}" r="${m.elements[a] === "H" ? 3 : 5.5}" fill="${CPK[m.elements[a]] ?? colour(m.colour)}" stroke="var(--paper)" stroke-width=".6"/>`);
     return out.join("");

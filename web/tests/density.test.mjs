@@ -33,6 +33,21 @@ test("the nearest frame may lie across the border, and nothing is nearest to an 
   assert.equal(nearest([3.1, 0], [0, 0], [1.5, 1.5], circle, 0.2, 0.2), -1);
 });
 
+test("the nearest frame is the one that a look at all frames finds, on circles and lines, of all or some", () => {
+  const x = angles(3000), y = angles(3000), only = Int32Array.from({ length: 1500 }, (_, i) => 2 * i), line = { ...circle, px: null, py: null };
+  x[7] = y[9] = NaN;
+  const apart = (d, period) => (period ? d - period * Math.round(d / period) : d);
+  for (const [view, some] of [[circle, null], [line, null], [line, only]]) {
+    const [a, b] = [x.slice(), y.slice()]; // columns of their own: what is known of one is kept
+    for (let k = 0; k < 200; k += 1) {
+      const at = [7 * random() - 3.5, 7 * random() - 3.5], [rx, ry] = [0.3 * random(), 0.3 * random()];
+      let best = -1, least = 1;
+      for (const i of some ?? a.keys()) { const d = (apart(a[i] - at[0], view.px) / rx) ** 2 + (apart(b[i] - at[1], view.py) / ry) ** 2; if (d < least) { least = d; best = i; } }
+      assert.equal(nearest(a, b, at, view, rx, ry, some), best);
+    }
+  }
+});
+
 test("free energy of a flat density is flat, and empty cells have none", () => {
   assert.deepEqual([...freeEnergy({ sum: Float32Array.of(2, 2, 0) })].map((v) => (Number.isNaN(v) ? null : v)), [0, 0, null]);
   const s = smooth({ sum: Float32Array.of(9, 0, 0, 0, 0, 0, 0, 0, 0), columns: 9, rows: 1 }, 1, true, false);

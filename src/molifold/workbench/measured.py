@@ -149,7 +149,9 @@ class Measured:
         """Every degree of freedom of some frames, float32, in the order of ``freedoms``."""
         if self.flat:
             return np.empty((0, len(rows)), np.float32)
-        return values(self._take(rows), self.freedoms, molecule=self.ensemble.molecule).astype(np.float32)
+        return values(self._take(rows), self.freedoms, molecule=self.ensemble.molecule, compiled=False).astype(
+            np.float32
+        )
 
     def _take(self, rows: ndarray) -> ndarray:
         rows = np.asarray(rows, dtype=np.int64)
@@ -226,7 +228,7 @@ class Measured:
             return (_turning(self._torsions(part)) - mean) @ axes[:, COMPONENTS.index(name)]
         if name in part.columns:
             return np.asarray(part.columns[name])
-        return values(part.x, [self._free[name]], molecule=part.molecule)[0]
+        return values(part.x, [self._free[name]], molecule=part.molecule, compiled=False)[0]
 
     def _torsions(self, part: Ensemble) -> ndarray:
         names = list(analysis.named_torsions(part.molecule))
