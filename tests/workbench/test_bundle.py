@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WEB, STATIC = ROOT / "web", ROOT / "src" / "molifold" / "workbench" / "static"
 #: Lines of hand-written front end, and characters of one of them.
-LINES, WIDTH = 2000, 400
+LINES, WIDTH = 2000, 300
 pytestmark = pytest.mark.xdist_group("browser")
 
 

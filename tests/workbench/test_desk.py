@@ -10,6 +10,7 @@ import pytest
 
 from molifold import Ensemble, Molecule, geometry
 from molifold.analysis import named_torsions
+from molifold.plots.marks import Text
 from molifold.plots.picture import Picture
 from molifold.runs import Run
 from molifold.workbench.collection import Collection
@@ -87,6 +88,52 @@ def test_a_broken_run_hides_no_other(desk, folder):
     assert states == {"broken": "unreadable", "one": "finished"}
 
 
+ENDS = {
+    "steps": ("finished", "finished", "all its steps were made"),
+    "time": ("finished", "finished", "its time was used up"),
+    "early stopping": ("finished", "finished early", "it got no better on the held-out frames"),
+    "stopped": ("stopped", "stopped", "somebody asked it to stop"),
+}
+
+
+@pytest.mark.parametrize("reason", ENDS)
+def test_the_end_of_a_training_is_told_in_plain_words(tmp_path, reason):
+    state, title, words = ENDS[reason]
+    writer = Run.create(tmp_path / "run", seed=1)
+    writer.scalar(7, loss=1.0)
+    writer.event(7, "ended", reason)
+    writer.close(state)
+    desk = Desk(Collection([tmp_path]))
+    (run,) = ask(desk, "items")["runs"]
+    assert (run["state"], run["events"][-1]["title"]) == (state, title)
+    assert words in run["events"][-1]["message"]
+    assert ask(desk, "tail", name="run")["news"][-1]["message"] == run["events"][-1]["message"]
+    table = ask(desk, "items")["tables"][0]
+    assert words in str(table["rows"])
+    assert ("kept no checkpoint" in str(table["rows"])) == (reason == "stopped")
+
+
+def test_errors_kills_and_interruptions_are_told_with_what_to_do(tmp_path):
+    def ended(name, error, **about):
+        with pytest.raises(type(error)), Run.create(tmp_path / name, **about) as run:  # noqa: PT012
+            run.scalar(3, loss=1.0)
+            run.checkpoint_path(3).mkdir()
+            raise error
+
+    ended("broken", RuntimeError("no memory"), recipe={"flow": {}})
+    ended("interrupted", KeyboardInterrupt())
+    killed = Run.create(tmp_path / "killed")
+    killed.event(0, "stage", "data")
+    (tmp_path / "killed" / "writer.json").unlink()  # what is left of a process that is gone
+    found = {r["name"]: r for r in ask(Desk(Collection([tmp_path])), "items")["runs"]}
+    assert [found[n]["state"] for n in ("broken", "interrupted", "killed")] == ["failed", "stopped", "crashed"]
+    assert found["broken"]["events"][-1]["message"] == "an error ended it: no memory"
+    assert "The same molifold train command goes on from step 3." in found["broken"]["advice"]
+    assert found["interrupted"]["events"][-1]["message"] == "interrupted from the keyboard"
+    assert "Its process is gone" in found["killed"]["advice"]
+    assert found["killed"]["stage"] == "making or reading the frames to learn from"
+
+
 def test_tail_goes_on_where_it_ended(desk, folder):
     first = ask(desk, "tail", name="one")
     np.testing.assert_array_equal(first["columns"]["step"], [1, 2, 3])
@@ -136,6 +183,19 @@ def test_frames_are_superposed_and_keep_their_shape(desk, frames):
         desk.answer("frames", {"name": "one/generated", "rows": [0, 300]})
 
 
+def test_bundles_of_two_ensembles_lie_in_one_direction(desk, frames):
+    """The first frame is where Kabsch's rotation puts it onto the structure that was given; the others go with it."""
+    axis, angle = np.array([1.0, 2.0, 2.0]) / 3, 2.0
+    k = np.cross(np.eye(3), axis)
+    turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+    alone = ask(desk, "frames", name="one/generated", rows=[5, 250])["x"]
+    onto = (alone[0] @ turn + 0.3).astype(np.float32)
+    found = ask(desk, "frames", name="one/generated", rows=[5, 250], onto=onto.ravel().tolist())["x"]
+    np.testing.assert_allclose(found, alone @ turn + 0.3, atol=1e-5)
+    with pytest.raises(ValueError, match="onto: got 21 atoms, expected the 22 of Molecule"):
+        desk.answer("frames", {"name": "one/generated", "rows": [5], "onto": onto[1:].ravel().tolist()})
+
+
 def test_a_growing_ensemble_is_measured_only_where_it_is_new(frames, monkeypatch):
     m = Measured(frames[:100])
     before = m.column("phi")
@@ -182,12 +242,7 @@ def test_records_become_pictures(desk):
     block = desk.answer("record", {"name": "one", "record": "norms"})
     size = int.from_bytes(block[:4], "little")
     picture = Picture.decode(block[4 : 4 + size].decode(), block[4 + size :])
-    assert [c for row in next(picture.marks(type(picture.panels[0].marks[0]))).rows for c in row] == [
-        "a",
-        "1",
-        "b",
-        "2",
-    ]
+    assert [m.text for m in picture.marks(Text)] == ["name", "rms", "a", "1", "b", "2"]
 
 
 @pytest.mark.parametrize("name", ["../secret", "one/../../secret", "/etc", "one/generated/../../../secret", ""])

@@ -109,6 +109,15 @@ def test_health_is_the_median_of_every_layer_by_powers_of_ten(run):
         inside.health(run, record="update ratios")
 
 
+def test_an_infinite_value_is_drawn_as_the_highest(tmp_path):
+    with Run.create(tmp_path / "run") as writer:
+        for step, scale in ((1, 3.0), (2, np.inf)):
+            names = np.array(["a.0.weight", "a.1.weight"])
+            writer.record(step, "gradient noise", kind="table", arrays={"name": names, "scale": np.array([scale, 1.0])})
+    (mark,) = inside.health(Run.open(tmp_path / "run")).marks(Heatmap)
+    np.testing.assert_allclose(mark.values[:, ::-1], np.log10([[3, 1], [3, 1]]))  # by powers of ten
+
+
 def test_tables_of_other_things_than_layers_have_no_place_among_them(tmp_path):
     with Run.create(tmp_path / "run") as writer:
         for step in (1, 2):

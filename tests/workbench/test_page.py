@@ -17,10 +17,12 @@ import uvicorn
 
 from molifold import Ensemble, analysis
 from molifold.data import example
+from molifold.geometry import superpose
 from molifold.runs import Run
 from molifold.workbench.collection import Collection
 from molifold.workbench.desk import Desk
 from molifold.workbench.server import application
+from molifold.workbench.statistics import statistics_of
 
 #: One browser at a time: they are slow beside each other.
 pytestmark = pytest.mark.xdist_group("browser")
@@ -125,7 +127,7 @@ def page(browser, address):
 
 def to_pixel(page, place):
     """Where a place of a map over two torsions lies on the screen, by the margins of map.js."""
-    box = page.locator("canvas.map").bounding_box()
+    box = page.locator("canvas.map").first.bounding_box()
     left, right, top, bottom = 52, 12, 10, 38
     across, up = (np.asarray(place) + np.pi) / (2 * np.pi)
     return (
@@ -170,6 +172,7 @@ def test_the_overview_tells_states_and_what_is_unreadable(page):
     rows = page.locator("table.runs").first.locator("tbody tr")
     assert "finished" in rows.filter(has_text="trained").inner_text()
     assert "100 %" in rows.filter(has_text="trained").inner_text()
+    assert "under-powered" in rows.filter(has_text="trained").inner_text()  # the worst verdict of its layers
     assert "unreadable" in rows.filter(has_text="torn").inner_text()
 
 
@@ -373,3 +376,90 @@ def test_compare_shows_where_two_ensembles_differ(page):
     page.wait_for_selector("text=500 frames")
     assert state_of(page)["side"] == ["trained/history@100", "trained/generated"]
     assert page.errors == []
+
+
+#: Cameras of all 3D views, and places of the atoms of the first structure in each.
+CAMERAS = "() => [...document.querySelectorAll('.molecule .viewer')].map((b) => b.viewer.getView())"
+ATOMS = """() => [...document.querySelectorAll('.molecule .viewer')].map((b) =>
+  b.viewer.getModel(0).selectedAtoms({}).slice(0, 22).map((a) => [a.x, a.y, a.z]))"""
+
+
+def rows_of(page):
+    return [[int(r) for r in (b.get_attribute("data-rows") or "").split()] for b in page.locator(".molecule").all()]
+
+
+def compared(page, **state):
+    page.look(page="compare", runs=["trained"], side=["trained/generated", "trained/history@100"], **state)
+    until(page, lambda: len(rows_of(page)) == 2 and all(rows_of(page)))
+
+
+def test_compared_structures_lie_alike_and_turn_together(page):
+    compared(page)
+    drawn, of_step = rows_of(page)
+    assert (len(drawn), len(of_step)) == (20, 20)
+    assert min(of_step) >= 500  # frames of the store, of which the second half was drawn at step 100
+    one, other = (np.array(x) for x in page.evaluate(ATOMS))
+    heavy = np.array([e != "H" for e in example("alanine-dipeptide").molecule.elements], dtype=float)
+    again = superpose(other[None], one, weights=heavy)[0]  # in the best of all directions
+    distance = [np.sqrt((heavy[:, None] * (x - one) ** 2).sum() / heavy.sum()) for x in (other, again)]
+    assert distance[0] == pytest.approx(distance[1], abs=1e-3)
+    before = page.evaluate(CAMERAS)
+    assert before[0] == before[1]
+    box = page.locator(".molecule").nth(1).bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 130, steps=4)
+    page.mouse.up()
+    until(page, lambda: page.evaluate(CAMERAS)[0] != before[0])
+    after = page.evaluate(CAMERAS)
+    np.testing.assert_allclose(after[0], after[1], atol=1e-9)
+    assert page.errors == []
+
+
+def test_a_place_and_a_region_are_those_of_all_sides(page, ensemble):
+    measured = analysis.measure(ensemble, names=["phi", "psi"])
+    angles = np.stack([measured.columns["phi"], measured.columns["psi"]], axis=1).astype(float)
+    compared(page, at=angles[700].tolist())
+    until(page, lambda: [len(r) for r in rows_of(page)] == [1, 1])
+    away = np.hypot(*np.abs((angles - angles[700] + np.pi) % (2 * np.pi) - np.pi).T)
+    assert rows_of(page) == [[int(away.argmin())], [500 + int(away[500:1000].argmin())]]
+    middle = np.median(angles, axis=0)
+    corners = [(middle + 0.3 * np.array(d)).tolist() for d in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    compared(page, polygons={"mine": {"x": "phi", "y": "psi", "points": corners}}, selected="mine")
+    until(page, lambda: page.locator(".molecule ~ .bar", has_text="in mine").count() == 2)
+    inside = np.flatnonzero((np.abs(angles - middle) < 0.3).all(1))
+    until(page, lambda: len(rows_of(page)[0]) == min(100, len(inside)))
+    drawn, of_step = rows_of(page)
+    assert set(drawn) <= set(inside.tolist())
+    assert set(of_step) <= set(inside.tolist()) & set(range(500, 1000))
+    # A click anywhere takes the place of the region; where no frame is near, it is said.
+    places = np.stack(np.meshgrid(np.linspace(-2.8, 2.8, 12), np.linspace(-2.8, 2.8, 12)), axis=-1).reshape(-1, 1, 2)
+    apart = np.linalg.norm(np.abs((places - angles + np.pi) % (2 * np.pi) - np.pi), axis=2).min(1)
+    assert apart.max() > 0.3
+    page.mouse.click(*to_pixel(page, places[apart.argmax(), 0]))
+    page.wait_for_selector("text=no frame near that place")
+    assert page.errors == []
+
+
+def test_statistics_of_every_step_of_a_training(page, folder):
+    page.look(page="statistics", runs=["trained"])
+    page.wait_for_selector("text=3\u2009000 draws")
+    slider = page.get_by_label("training step")
+    slider.press("Home")
+    page.wait_for_selector("h2:has-text('Verdict at step 50')")
+    page.wait_for_selector("text=500 draws")
+    assert state_of(page)["step"] == 50
+    found = statistics_of(Collection([folder]), run="trained", ensemble="", step=50)
+    numbers = [f.number for f in found.findings]
+    until(page, lambda: page.locator(".findings .figure").all_inner_texts() == numbers)
+    titles = page.locator(".grid.big h2").all_inner_texts()
+    assert titles == [p.title for p in found.panels.values()]
+    assert "During training" not in " ".join(titles)
+    page.get_by_role("button", name="Replay").click()
+    page.wait_for_selector("h2:has-text('Verdict at step 100')")
+    page.wait_for_selector("text=3\u2009000 draws")  # it stops at the end
+    page.get_by_role("button", name="Replay").wait_for()
+    # Of a step at which nothing was drawn, it is said what there is.
+    page.look(page="statistics", runs=["trained"], step=77)
+    page.wait_for_selector("text=step: got 77, expected one of 50, 100")
+    assert [e for e in page.errors if "400" not in e] == []

@@ -19,7 +19,7 @@ from molifold.workbench import (
     write_report,
 )
 from molifold.workbench.collection import Collection
-from molifold.workbench.report import parts_of_run
+from molifold.workbench.parts import parts_of_run
 from molifold.workbench.statistics import statistics_of
 
 ALANINE = Molecule.from_sequence("A")

@@ -139,3 +139,38 @@ def test_somebody_presses_everything(page, server):
     seen = use(page, server, run="first", minutes=5, seed=5, every=0, most=25)
     assert len(seen) == 25
     assert page.locator("nav .tab.on").count() == 1
+
+
+#: What a page says where there is nothing to show.
+EMPTY = {
+    "overview": "No run yet. Start one with molifold train", "training": "No run yet. Start one with molifold train",
+    "conformations": "No conformations yet. molifold sample RUN draws some", "statistics": "nothing to count",
+    "network": "a network is seen through its run", "compare": "No conformations yet. molifold sample RUN draws some",
+}  # fmt: skip
+
+
+def test_an_empty_folder_and_broken_runs_say_what_to_do(browser, tmp_path):
+    """Somebody new: first nothing, then a run that is half written, and one that was killed before it drew anything."""
+    with served(tmp_path) as server, opened(browser, width=1100, height=700) as page:
+        for name, words in EMPTY.items():
+            page.goto("about:blank")
+            page.goto(server.at(page=name))
+            page.wait_for_selector(f"text={words}")
+        assert page.errors == []
+        (tmp_path / "torn").mkdir()
+        (tmp_path / "torn" / "run.json").write_text('{"format": "molifold-run", "ver')
+        killed = Run.create(tmp_path / "killed")
+        killed.event(0, "stage", "data")
+        (tmp_path / "killed" / "writer.json").unlink()
+        # The page finds both by itself.
+        page.goto(server.at(page="overview"))
+        page.wait_for_selector("tr:has(.badge.unreadable):has-text('half written or damaged')")
+        page.wait_for_selector("tr:has(.badge.crashed):has-text('Its process is gone')")
+        for run, name, words in (
+            ("killed", "training", "No numbers yet: making or reading the frames"), ("killed", "network", "No records yet"),
+            ("killed", "statistics", "nothing to count"), ("torn", "network", "half written or damaged"),
+        ):  # fmt: skip
+            page.goto("about:blank")
+            page.goto(server.at(page=name, runs=[run]))
+            page.wait_for_selector(f"text={words}")
+        assert page.outside == []

@@ -5,6 +5,7 @@ import { Compare } from "./compare.js";
 import { Conformations } from "./conformations.js";
 import { Network } from "./network.js";
 import { Overview } from "./overview.js";
+import { Choice } from "./parts.js";
 import { Statistics } from "./statistics.js";
 import { useAnswer, useStored } from "./state.js";
 import { Training } from "./training.js";
@@ -14,6 +15,7 @@ const PAGES = { overview: ["Overview", Overview], training: ["Training", Trainin
 export function App({ source, hash, model, start, compact }) {
   const [state, change] = useStored({ hash, model, start });
   const items = useAnswer(source, "items", {}, { every: 2000 });
+  const guide = useAnswer(source, "guide", {}).value ?? { help: {}, curves: [] }, { help } = guide;
   const known = items.value ?? { runs: [], ensembles: [] };
   const run = state.runs.find((r) => known.runs.some((k) => k.name === r)) ?? known.runs[0]?.name ?? "";
   const sorted = [...known.ensembles].filter((e) => !e.error && e.frames > 0);
@@ -36,11 +38,11 @@ export function App({ source, hash, model, start, compact }) {
     <nav aria-label="pages"><b class="brand">molifold</b>
       ${Object.entries(PAGES).map(([name, [title]], i) => html`<button key=${name} class=${name === page ? "tab on" : "tab"} aria-current=${name === page ? "page" : undefined} title=${`key ${i + 1}`} onClick=${() => change({ page: name })}>${title}</button>`)}
       <span class="grow"></span>
-      ${known.runs.length > 1 || (known.runs.length && page !== "overview") ? html`<label class="choice"><span>run</span><select value=${run} onChange=${(e) => change({ runs: [e.target.value, ...state.runs.filter((r) => r !== e.target.value)], ensemble: "" })}>${known.runs.map((r) => html`<option value=${r.name} selected=${r.name === run}>${r.name}</option>`)}</select></label>` : null}
+      ${known.runs.length > 1 || (known.runs.length && page !== "overview") ? html`<${Choice} label="run" value=${run} options=${known.runs.map((r) => r.name)} onChange=${(name) => change({ runs: [name, ...state.runs.filter((r) => r !== name)], ensemble: "", step: null })} />` : null}
       ${source.live ? null : html`<span class="badge finished" title="This page was written to a file; nothing in it changes.">file</span>`}
       <button class="quiet" title="light or dark" aria-label="light or dark" onClick=${() => change({ theme: state.theme === "dark" ? "light" : "dark" })}>◐</button>
     </nav>
     ${items.error ? html`<p class="error" role="alert">No answer: ${items.error}. ${items.value ? "What you see is the last that came." : ""}</p>` : null}
-    ${items.value || page === "overview" ? html`<${Page} key=${`${page} ${run}`} ...${{ source, state, change, known, run, ensemble, about: known.runs.find((r) => r.name === run) }} />` : html`<p class="empty">Loading …</p>`}
+    ${items.value || page === "overview" ? html`<${Page} key=${`${page} ${run}`} ...${{ source, state, change, known, run, ensemble, help, guide, about: known.runs.find((r) => r.name === run) }} />` : html`<p class="empty">Loading …</p>`}
   </div>`;
 }

@@ -9,13 +9,13 @@ const RDBU = ["#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", 
 const HURT = ["#9aa5b0", "#d9b59a", "#f08c4e", "#d7301f", "#8f0d12"];
 const STOPS = { free_energy: [...YLGNBU].reverse(), density: YLGNBU, error: ORRD, difference: RDBU, time: VIRIDIS, hurt: HURT };
 
-const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+export const bytesOf = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 const tables = {};
 
 /** 256 colours of a scale as bytes r, g, b. */
 export function table(name) {
   if (!tables[name]) {
-    const stops = (STOPS[name] ?? VIRIDIS).map(rgb);
+    const stops = (STOPS[name] ?? VIRIDIS).map(bytesOf);
     const bytes = new Uint8Array(768);
     for (let i = 0; i < 256; i += 1) {
       const at = (i / 255) * (stops.length - 1);
@@ -35,4 +35,3 @@ export function shade(name, value) {
 }
 
 export const series = (i) => SERIES[((i % SERIES.length) + SERIES.length) % SERIES.length];
-export const bytesOf = (hex) => rgb(hex);

@@ -4,14 +4,13 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { divergence, extent, histogram, inside, nearest, thin, weightsOf } from "./density.js";
 import { EnsembleMap } from "./map.js";
 import { MoleculeView } from "./molecule.js";
-import { Choice, Drawn, Panel, Ramp, download } from "./parts.js";
+import { Choice, Drawn, Panel, Ramp, Steps, download } from "./parts.js";
 import { keep, kept, useAnswer } from "./state.js";
 import { axisTicks, count, short } from "./ticks.js";
 
-const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"], ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
+const TOOLS = [["pick", "Pick", "click: the frame there; drag: pan; wheel: zoom"], ["lasso", "Lasso", "draw around frames"], ["box", "Box", "drag a rectangle"],
+  ["polygon", "Polygon", "click corners, double click or Enter ends"], ["path", "Path", "click stations, double click or Enter plays along them"]];
 const PATIENCE = 100, OVERLAID = 200, IMAGES = 60, GROUPS = /cluster|state|trajectory/, LATENT = /^z\d+$/;
-export const MAP_HELP = ["Every frame over two columns: as free energy in kT (lines every 2 kT), as density, or coloured by a third column. Reweighted counts frames by their importance weights.",
-  "Healthy: the basins of the reference, connected where it is connected.", "Otherwise: select the odd region and read under the map how it differs from the rest, torsion by torsion."];
 
 /** Columns of an ensemble by name, fetched when first needed and kept while the ensemble has as many frames. */
 export function useColumns(source, name, about, wanted) {
@@ -29,21 +28,11 @@ export function useColumns(source, name, about, wanted) {
   return [kept.current.columns, error];
 }
 
-/** Two columns that are there: what was chosen, or phi and psi, or the first two. */
-export function axesOf(about, state) {
-  const names = (about?.columns ?? []).map((c) => c.name), has = (n) => names.includes(n);
-  const x = has(state.x) ? state.x : names.find((n) => /^phi/.test(n)) ?? names[0];
-  const y = has(state.y) ? state.y : names.find((n) => /^psi/.test(n)) ?? names[1] ?? names[0];
-  return [x, y];
-}
+/** Two columns that are there: what was chosen, or those that a map has at first. */
+export const axesOf = (about, state) => [state.x, state.y].map((n, i) => (about?.columns.some((c) => c.name === n) ? n : about?.axes[i]));
+export const columnOptions = (about) => about?.options ?? [];
 
-export function columnOptions(about) {
-  const groups = new Map();
-  for (const c of about?.columns ?? []) groups.set(c.kind, [...(groups.get(c.kind) ?? []), { value: c.name, label: c.label }]);
-  return [...groups].map(([group, options]) => ({ group, options }));
-}
-
-export function Conformations({ source, state, change, known, ensemble }) {
+export function Conformations({ source, state, change, known, ensemble, help }) {
   const listed = known.ensembles.find((e) => e.name === ensemble);
   const { value: found, error } = useAnswer(source, "ensemble", { name: ensemble }, { skip: !ensemble, every: listed && source.live ? 3000 : 0 });
   const about = found?.name === ensemble ? found : null, [x, y] = axesOf(about, state); // not of the one that was open before
@@ -71,7 +60,8 @@ export function Conformations({ source, state, change, known, ensemble }) {
   const ready = about && columns[x] && columns[y] && (!third || columns[third]);
   const selected = useMemo(() => (ready && polygon ? inside(columns[x], columns[y], polygon.points, { px: xc.period, py: yc.period }, only) : null), [ready, polygon, only, columns[x], columns[y]]);
   const marks = ready && state.row >= 0 && state.row < columns[x].length ? [{ at: [columns[x][state.row], columns[y][state.row]] }] : shown?.at ? [{ at: shown.at, text: "drawn" }] : [];
-  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third], mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
+  const data = useMemo(() => (ready ? { about: ensemble, x: columns[x], y: columns[y], xc, yc, weights, values: columns[third],
+    mode: third ? (GROUPS.test(third) ? "cluster" : "column") : state.colour === "density" ? "density" : "free energy", only, polygons: polygon ? [polygon.points] : [], path: path?.places } : null),
     [ready, columns[x], columns[y], columns[third], weights, state.colour, only, polygon, path]);
 
   // A frame is fetched when the button goes down, so that it mostly is there when it comes up.
@@ -137,6 +127,7 @@ export function Conformations({ source, state, change, known, ensemble }) {
     const answer = await source.ask("file", { name: ensemble, kind, ...(own && !path ? { x: Array.from(own) } : { rows: chosen }) });
     download(`${ensemble.replaceAll("/", "-")}.${kind}`, answer.bytes);
   };
+  const told = (row) => `frame ${row}: ${xc?.label} ${place(columns[x]?.[row], xc)}, ${yc?.label} ${place(columns[y]?.[row], yc)}${columns.u ? `, u ${short(columns.u[row], 5)} kT` : ""}`;
   if (!ensemble) return html`<p class="empty">No conformations yet. <code>molifold sample RUN</code> draws some; a simulation that is running appears by itself.</p>`;
   return html`<div class="page">
     <div class="bar">
@@ -149,27 +140,28 @@ export function Conformations({ source, state, change, known, ensemble }) {
     </div>
     ${error || broken ? html`<p class="error" role="alert">${error ?? broken}</p>` : null}
     <div class="two">
-      <${Panel} title="Map" help=${MAP_HELP} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
+      <${Panel} title="Map" help=${help.map} actions=${TOOLS.map(([name, title, help]) => html`<button key=${name} class=${tool === name ? "on" : ""} aria-pressed=${tool === name} title=${help} onClick=${() => { use(name); map.current?.use(name); }}>${title}</button>`)}>
         <${Drawn} className="mapbox" deps=${[data, marks[0]?.at.join(), tool]} make=${(el) => (map.current = new EnsembleMap(el))}
           update=${(m) => { Object.assign(m, { onAim: aim, onPick: pick, onSelect: select, onPath: along, onHover: setHover, onPaint: (l) => setLimits((was) => (was?.join() === l.join() ? was : l)) }); if (data) m.show({ ...data, marks }); }} />
-        <div class="bar small"><span class="status">${hover >= 0 ? `frame ${hover}: ${xc?.label} ${place(columns[x]?.[hover], xc)}, ${yc?.label} ${place(columns[y]?.[hover], yc)}${columns.u ? `, u ${short(columns.u[hover], 5)} kT` : ""}` : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
+        <div class="bar small"><span class="status">${hover >= 0 ? told(hover) : ready ? "" : "loading columns …"}</span><span class="grow"></span>${scaleOf(data?.mode, limits, about?.columns.find((c) => c.name === third))}
           <button class="quiet" onClick=${() => map.current?.reset()}>all</button><button class="quiet" onClick=${() => download(`${ensemble.replaceAll("/", "-")}-map.png`, map.current.png())}>PNG</button></div>
-        ${steps.length > 1 ? html`<label class="choice steps"><span>${state.step === null ? "all steps" : `step ${count(state.step)}`}</span>
-          <input aria-label="training step" type="range" min="-1" max=${steps.length - 1} value=${state.step === null ? -1 : steps.indexOf(state.step)} onInput=${(e) => change({ step: Number(e.target.value) < 0 ? null : steps[Number(e.target.value)] })} /></label>` : null}
+        ${steps.length > 1 ? html`<${Steps} label="training step" steps=${steps} at=${state.step} rest="all" live onChange=${(step) => change({ step })} />` : null}
         <${Regions} state=${state} change=${change} store=${regions} selected=${selected} />
       <//>
-      <${Panel} title="Structures" error=${shown?.error} help=${["The picked frame, or up to 200 frames of the selection, superposed by heavy atoms. Drag turns, wheel zooms.", "Healthy: one tight bundle means that the region is one conformation.", "Otherwise: several bundles mean that other columns would separate them: see the histograms, which are ordered by how much they tell."]}
+      <${Panel} title="Structures" error=${shown?.error} help=${help.structures}
         actions=${html`<${Choice} label="colour" value=${state.paint} onChange=${(v) => change({ paint: v })} options=${[{ value: "element", label: "element" }, { value: "frame", label: "frame" },
           ...(perAtom.length ? [{ group: "per atom", options: perAtom.map((a) => ({ value: `atoms ${a.name}`, label: a.label })) }] : []),
           ...(perFrame.length ? [{ group: "per frame", options: perFrame.map((c) => ({ value: `column ${c.name}`, label: c.label })) }] : [])]} />`}>
-        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, state.paint, paint.values?.join()]} make=${(el) => (molecule.current = new MoleculeView(el))} update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
+        <${Drawn} className="molecule" deps=${[about?.name, image ?? shown?.x, state.paint, paint.values?.join()]} make=${(el) => (molecule.current = new MoleculeView(el))}
+          update=${(v) => { if (!about) return; const now = image ?? shown?.x; if (now) v.show(about, now, paint); else v.clear(); v.element.dataset.rows = rows.join(" "); }} />
         <div class="bar small"><span class="status">${path?.rows ? `image ${path.at + 1} of ${path.rows.length}: frame ${path.rows[path.at]}` : shown?.note ?? "Pick a place on the map."}</span>${paint.high === undefined ? null : html`<${Ramp} ...${paint} />`}<span class="grow"></span>
           ${path ? html`<button onClick=${() => setPath({ ...path, playing: !path.playing })}>${path.playing ? "Pause" : "Play"}</button><button class="quiet" onClick=${() => setPath(null)}>close</button>` : null}
-          ${source.live ? ["pdb", "xtc", "sdf"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}<button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
+          ${source.live ? ["pdb", "xtc", "sdf"].map((k) => html`<button key=${k} class="quiet" title="save the structures shown" onClick=${() => saveFrames(k).catch((e) => setShown({ ...shown, error: e.message }))}>${k.toUpperCase()}</button>`) : null}
+          <button class="quiet" onClick=${() => download("structures.png", molecule.current.png())}>PNG</button></div>
         ${path && columns.u ? html`<${Profile} values=${path.rows.map((r) => columns.u[r])} at=${path.at} />` : null}
       <//>
     </div>
-    ${selected?.length && shown?.of ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${shown.of} region=${state.selected} />` : null}
+    ${selected?.length && shown?.of ? html`<${Linked} source=${source} name=${ensemble} about=${about} selected=${shown.of} region=${state.selected} help=${help.linked} />` : null}
   </div>`;
 }
 
@@ -213,10 +205,7 @@ function Profile({ values, at }) {
     <path d=${line} fill="none" stroke="var(--accent)" stroke-width="1.5" /><circle cx=${x(at)} cy=${y(values[at])} r="3.5" fill="var(--path)" /><text x="8" y="10" font-size="9" fill="var(--muted)">reduced energy of the frames: ${short(low, 5)} to ${short(high, 5)} kT</text></svg>`;
 }
 
-const LINKED_HELP = ["Every torsion, angle, bond and distance: the selected frames (colour) against all frames (grey), unweighted, up to 5000 frames of each. JSD in bits says how different; in brackets, its noise floor: that of as many random frames against others.",
-  "Healthy: only what defines the region differs.", "Otherwise: a bond or angle far up in this list is a strained or broken structure."];
-
-function Linked({ source, name, about, selected, region }) {
+function Linked({ source, name, about, selected, region, help }) {
   const [most, more] = useState(12);
   const rows = useMemo(() => thin(selected, 5000), [selected]);
   const mine = useAnswer(source, "rows", { name, rows }), all = useAnswer(source, "rows", { name });
@@ -238,7 +227,7 @@ function Linked({ source, name, about, selected, region }) {
     for (let k = 0; k < n; k += 1) lines.push([mine.value.rows[k], ...names.map((_, i) => mine.value.values[i * n + k])].join(","));
     download(`${region}.csv`, lines.join("\n"), "text/csv");
   };
-  return html`<${Panel} title=${`${region}: what is different there`} help=${LINKED_HELP} error=${mine.error ?? all.error} wide actions=${html`<button class="quiet" onClick=${csv} disabled=${!mine.value}>CSV</button>`}>
+  return html`<${Panel} title=${`${region}: what is different there`} help=${help} error=${mine.error ?? all.error} wide actions=${html`<button class="quiet" onClick=${csv} disabled=${!mine.value}>CSV</button>`}>
     ${list.length || mine.error || all.error ? null : html`<p class="empty">Measuring …</p>`}
     <div class="small-multiples">${list.slice(0, most).map((l) => html`<${Small} key=${l.c?.name} ...${l} />`)}</div>
     ${list.length > most ? html`<button onClick=${() => more(most + 24)}>more (${list.length - most})</button>` : null}<//>`;

@@ -42,7 +42,7 @@ export class Curves {
     const positive = (v) => (options.log ? (v > 0 ? v : null) : v);
     const data = merged(curves.map((c) => ({ x: c.x, y: Array.from(smoothed(c.y, options.smooth ?? 0), positive) })));
     if (options.logX) { while (data[0].length && data[0][0] <= 0) data.forEach((column) => column.shift()); }
-    const idle = (u) => { if (!(u.cursor.left >= 0)) u.setLegend({ idx: data[0].length - 1 }); };
+    const idle = (u) => { if (!(u.cursor.left >= 0)) u.setLegend({ idxs: data.map((column) => column.findLastIndex((v) => v !== null)) }); };
     if (this.plot && this.shape === shape) { this.plot.setData(data, !this.zoomed); idle(this.plot); return; }
     this.plot?.destroy();
     this.shape = shape;
@@ -57,7 +57,8 @@ export class Curves {
     this.plot = new uPlot({
       width: this.element.clientWidth || 400, height: HEIGHT, padding: [10, 14, 0, 0], cursor: { drag: { x: true, y: false }, focus: { prox: 16 } },
       scales: { x: { time: false, distr: options.logX ? 3 : 1 }, y: { distr: options.log ? 3 : 1, range: safeRange } },
-      series: [{ label: "step" }, ...curves.map((c, i) => ({ label: c.label, stroke: i || curves.length > 1 ? c.colour ?? series(i) : css("--point"), width: 1.6, spanGaps: true, points: { show: data[0].length < 40 }, value: (_, v) => short(v) }))],
+      series: [{ label: "step" }, ...curves.map((c, i) => ({ label: c.label, stroke: i || curves.length > 1 ? c.colour ?? series(i) : css("--point"), width: 1.6, spanGaps: true,
+        points: { show: Array.from(c.y).filter(Number.isFinite).length < 40, fill: css("--paper") }, value: (_, v) => short(v) }))],
       axes: [{ ...axis, size: 28, values: (_, v) => v.map((s) => (s === null ? "" : s >= 1000 ? `${short(s / 1000)}k` : short(s))) }, { ...axis, size: 54, values: (_, v) => v.map(told) }],
       hooks: { ready: [idle], setCursor: [idle], setSelect: [(u) => { this.zoomed = u.select.width > 2; if (this.zoomed) this.onRange?.(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")); }] },
     }, data, this.element);

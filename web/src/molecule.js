@@ -14,7 +14,8 @@ function software() {
 let slow = null, spare = [];
 
 export class MoleculeView {
-  constructor(element) {
+  /** together: a set of views that share one camera, which this one joins. */
+  constructor(element, together = new Set()) {
     slow ??= software();
     this.element = element;
     // Used again: a viewer of 3Dmol that is dropped stays in memory, listeners, buffers and all.
@@ -25,6 +26,13 @@ export class MoleculeView {
     this.viewer.setBackgroundColor(0xffffff, 0);
     this.observer = new ResizeObserver(() => this.viewer.resize());
     this.observer.observe(element);
+    this.together = together.add(this);
+  }
+
+  /** Whoever shows something turns all others that do. */
+  link() {
+    const shown = [...this.together].filter((v) => v.model);
+    for (const v of this.together) v.viewer.linkedViewers = v.model ? shown.filter((o) => o !== v).map((o) => o.viewer) : [];
   }
 
   /**
@@ -35,7 +43,7 @@ export class MoleculeView {
     const atoms = about.elements.length, n = x.length / (3 * atoms);
     const neighbours = Array.from({ length: atoms }, () => []);
     for (let b = 0; b < about.bonds.length; b += 1) neighbours[about.bonds[b]].push(about.bonds[b ^ 1]);
-    const same = this.model && this.shown === `${n} ${atoms} ${about.name}`;
+    const other = this.model ? null : [...this.together].find((v) => v.model), same = this.model && this.shown === `${n} ${atoms} ${about.name}`;
     if (!same) {
       this.viewer.removeAllModels();
       this.model = this.viewer.addModel();
@@ -54,15 +62,25 @@ export class MoleculeView {
     this.viewer.setStyle({}, about.flat ? { sphere: { radius: 0.5, colorfunc } } : n === 1 ? one : several);
     if (same) { this.model.removegl(this.viewer.modelGroup); this.model.molObj = null; }
     const turned = this.everShown === about.name && keepCamera;
-    if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(1.2); }
+    if (other) this.viewer.setView(other.viewer.getView(), true);
+    else if (!turned) { this.viewer.zoomTo(); this.viewer.zoom(this.together.size > 1 ? 1.4 : 1.2); }
     this.shown = `${n} ${atoms} ${about.name}`;
     this.everShown = about.name;
+    this.link();
     this.viewer.render();
   }
 
-  clear() { this.viewer.removeAllModels(); this.model = null; this.shown = ""; this.viewer.render(); }
+  clear() { this.viewer.removeAllModels(); this.model = null; this.shown = ""; this.link(); this.viewer.render(); }
   png() { return this.viewer.pngURI(); }
-  remove() { this.observer.disconnect(); this.viewer.clear(); this.box.remove(); spare.push(this.box); }
+  remove() {
+    this.observer.disconnect();
+    this.model = null;
+    this.link();
+    this.together.delete(this);
+    this.viewer.clear();
+    this.box.remove();
+    spare.push(this.box);
+  }
 }
 
 function colourOf({ by, values }, element, frame, atom) {

@@ -4,17 +4,47 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { shade } from "./colours.js";
 import { Curves } from "./curves.js";
 import { svg } from "./picture.js";
+import { count } from "./ticks.js";
 
 /** A panel: title, help (what it shows, what healthy looks like, what to do otherwise), content or its error. */
 export function Panel({ title, help, error, children, actions, wide }) {
   const [open, set] = useState(false);
-  const words = typeof help === "string" ? [help] : help;
+  const words = typeof help === "string" ? [help] : help ?? [];
   return html`<section class=${`panel${wide ? ` ${wide === true ? "wide" : wide}` : ""}${error ? " broken" : ""}`}>
-    <header><h2>${title}</h2><span class="grow"></span>${actions}${help ? html`<button class="quiet" aria-expanded=${open} title="What is this?" onClick=${() => set(!open)}>?</button>` : null}</header>
+    <header><h2>${title}</h2><span class="grow"></span>${actions}${words.length ? html`<button class="quiet" aria-expanded=${open} title="What is this?" onClick=${() => set(!open)}>?</button>` : null}</header>
     ${open ? html`<div class="help">${words.map((w) => w.split("\n\n").map((p) => html`<p>${p}</p>`))}</div>` : null}
     ${error ? html`<p class="error" role="alert">${error}</p>` : null}
     ${children}
   </section>`;
+}
+
+/** A table that scrolls by itself where it is too wide: cells as in `overview.py`; columns of `figures` hold numbers. */
+export const Table = ({ head, rows, figures = [], open, class: name }) => html`<div class="scroll"><table class=${name}>
+  <thead><tr>${head.map((c, i) => html`<th key=${i} class=${figures.includes(i) ? "number" : ""}>${c}</th>`)}</tr></thead>
+  <tbody>${rows.map((r, k) => html`<tr key=${k}>${r.map((c, i) => html`<td key=${i} class=${figures.includes(i) ? "number" : ""}>${typeof c === "string" ? c : html`<${Cell} ...${c} click=${open} />`}</td>`)}</tr>`)}</tbody></table></div>`;
+
+const Cell = ({ text, open, click, small, state, progress, curve, error, lines = [] }) => html`
+  ${state ? html`<${Badge} state=${state} />` : null}${progress === undefined ? null : html`<progress max="1" value=${progress} aria-label="progress"></progress>`}
+  ${open ? html`<button class="link" onClick=${() => click(open)}>${text}</button>` : text ? html`<div class="told">${text}</div>` : null}${small ? html`<small>${small}</small>` : null}
+  ${curve?.length > 1 ? html`<${Spark} values=${curve} />` : null}${error ? html`<span class="error">${error}</span>` : null}
+  ${lines.map((l) => html`<div class=${`told ${l.kind}`}><b>${l.title}</b> ${l.message}</div>`)}`;
+
+/** The way of a few numbers, without axes. */
+function Spark({ values }) {
+  const low = Math.min(...values), high = Math.max(...values), at = (v, i) => `${(100 * i) / (values.length - 1)} ${20 - (18 * (v - low)) / (high - low || 1)}`;
+  return html`<svg class="spark" viewBox="-1 0 102 22" role="img" aria-label="loss, lately"><path d=${`M${values.map(at).join("L")}`} fill="none" stroke="var(--point)" stroke-width="1.5" /></svg>`;
+}
+
+/** Words with commands between backticks. */
+export const marked = (words) => words.split("`").map((w, i) => (i % 2 ? html`<code>${w}</code>` : w));
+
+/** A slider over steps of a training; its right end (null) is `rest`, or the last step. Unless `live` it tells when let go. */
+export function Steps({ label = "step", steps, at, rest = "", live, onChange }) {
+  const end = rest ? steps.length : steps.length - 1, place = at === null ? end : steps.indexOf(at);
+  const [moved, move] = useState(null), shown = moved ?? place;
+  const take = (e) => { move(null); onChange(Number(e.target.value) === end ? null : steps[Number(e.target.value)]); };
+  return html`<label class="choice steps"><span>${label} <b>${steps[shown] === undefined ? rest : count(steps[shown])}</b></span>
+    <input type="range" min="0" max=${end} value=${shown} aria-label=${label} aria-valuetext=${steps[shown] ?? rest} onInput=${(e) => (live ? take(e) : move(Number(e.target.value)))} onChange=${take} /></label>`;
 }
 
 export function Choice({ label, value, options, onChange, title }) {
@@ -54,7 +84,7 @@ export function download(name, content, type = "application/octet-stream") {
 function standing(image) {
   const copy = image.cloneNode(true), style = getComputedStyle(image);
   let text = new XMLSerializer().serializeToString(copy);
-  for (const name of ["--ink", "--muted", "--line", "--paper", "--fill", "--reference"]) text = text.replaceAll(`var(${name})`, style.getPropertyValue(name).trim());
+  for (const name of ["--ink", "--muted", "--line", "--paper", "--fill", "--reference", "--point", "--path", "--indigo"]) text = text.replaceAll(`var(${name})`, style.getPropertyValue(name).trim());
   return text;
 }
 

@@ -1,12 +1,12 @@
-// Draws a picture (plots/FORMAT.md: panels of marks between axes) as SVG. Knows marks, not molecules.
+// Draws a picture (plots/FORMAT.md: panels of marks between axes) as SVG, settled as in `settled.py`. Knows marks, not molecules.
 import { contours } from "d3-contour";
 import { shade, table } from "./colours.js";
 import { round, short } from "./ticks.js";
 
 const INCH = 84, GAP = { left: 54, right: 14, top: 26, bottom: 40 };
 const PALETTE = { ink: "var(--ink)", muted: "var(--muted)", line: "var(--line)", paper: "var(--paper)", fill: "var(--fill)", reference: "var(--reference)",
-  raw: "#d55e00", reweighted: "#0072b2", good: "#009e73", fair: "#e69f00", bad: "#cc3311", blue: "#0072b2", vermilion: "#d55e00", green: "#009e73",
-  purple: "#cc79a7", sky: "#56b4e9", orange: "#e69f00", indigo: "#332288", wine: "#882255" };
+  raw: "#d55e00", reweighted: "var(--point)", good: "#009e73", fair: "#e69f00", bad: "#cc3311", blue: "var(--point)", vermilion: "#d55e00", green: "#009e73",
+  purple: "#cc79a7", sky: "#56b4e9", orange: "#e69f00", indigo: "var(--indigo)", wine: "var(--path)" };
 const CPK = { H: "#ddd", N: "#3a6fd8", O: "#d6402b", S: "#d9b310", P: "#e58a2c" };
 const colour = (name) => PALETTE[name] ?? "var(--ink)";
 const safe = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -43,66 +43,32 @@ function legendAbove(marks, width) {
 }
 
 function drawPanel(panel, cell, id) {
-  const { bare, bar, left, right } = besides(panel), ticksX = !bare && (panel.x.ticks === null || panel.x.ticks.length > 0), lines = Math.max(1, ...(panel.x.ticks ?? []).map((t) => String(t[1]).split("\n").length));
+  const { bare, bar, left, right } = besides(panel), ticksX = !bare && panel.x.ticks.length > 0, lines = Math.max(1, ...panel.x.ticks.map((t) => String(t[1]).split("\n").length));
   const bottom = (ticksX ? 7 + 11 * lines : 6) + (panel.x.label ? 16 : 0);
   const box = { x: cell.x + left, y: cell.y + (panel.title || panel.caption ? GAP.top : 10), id, coloured: panel.marks.some((m) => m.colormap && m.values) };
   box.width = cell.width - left - right;
   box.height = cell.y + cell.height - box.y - bottom;
   if (panel.equal) { const side = Math.min(box.width, box.height); box.x += (box.width - side) / 2; box.width = box.height = side; }
-  const x = scale(panel.x, reach(panel.marks, "x", panel.x), box.x, box.x + box.width), y = scale(panel.y, reach(panel.marks, "y", panel.y), box.y + box.height, box.y);
+  const x = scale(panel.x, box.x, box.x + box.width), y = scale(panel.y, box.y + box.height, box.y);
   const marks = panel.marks.map((m) => (MARKS[m.mark] ? MARKS[m.mark](m, x, y, box) : "")).join("");
   const frame = bare ? "" : axes(panel, x, y, box);
-  const apart = 6.8 * (panel.title ?? "").length + 5.4 * (panel.caption ?? "").length > box.width ? 5 : 0; // title and caption do not fit beside each other
+  const apart = 6.8 * (panel.title ?? "").length + 5.4 * (panel.caption ?? "").length > box.width ? 6 : 0; // title and caption do not fit beside each other
   const head = `<text x="${f(box.x)}" y="${f(cell.y + 15 - apart)}" fill="var(--ink)" font-weight="600">${safe(panel.title)}</text><text x="${f(box.x + box.width)}" y="${f(cell.y + 15 + apart)}" text-anchor="end" fill="var(--muted)" font-size="${apart ? 9 : 10}">${safe(panel.caption)}</text>`;
   return `<clipPath id="${id}"><rect x="${f(box.x)}" y="${f(box.y - 1)}" width="${f(Math.max(0, box.width))}" height="${f(Math.max(0, box.height) + 2)}"/></clipPath>${head}<g${bare ? "" : ` clip-path="url(#${id})"`}>${marks}</g>${frame}${legend(panel, box)}${bar ? colourBar(bar, box) : ""}`;
 }
 
 /** What stands left and right of a panel's axes. */
 function besides(panel) {
-  const bare = panel.marks.every((m) => ["table", "structure"].includes(m.mark)), ticks = panel.y.ticks, bar = panel.marks.find((m) => m.bar);
-  const longest = ticks ? Math.max(0, ...ticks.map((t) => String(t[1]).length)) : 5;
-  return { bare, bar, left: (!bare && (ticks === null || ticks.length > 0) ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), right: GAP.right + (bar ? 58 : 0) };
+  const bare = panel.marks.every((m) => m.mark === "structure"), ticks = panel.y.ticks, bar = panel.marks.find((m) => m.bar);
+  const longest = Math.max(0, ...ticks.map((t) => String(t[1]).length));
+  return { bare, bar, left: (!bare && ticks.length > 0 ? 14 + 6.2 * Math.min(27, longest) : 8) + (panel.y.label ? 16 : 0), right: GAP.right + (bar ? 58 : 0) };
 }
 
-function reach(marks, along, axis) {
-  if (axis.limits) return axis.limits;
-  let low = Infinity, high = -Infinity;
-  const take = (v) => { if (Number.isFinite(v) && (axis.scale !== "log" || v > 0)) { if (v < low) low = v; if (v > high) high = v; } };
-  for (const m of marks) {
-    const flat = m.horizontal ?? false;
-    const names = along === "x" ? ["x", "edges", ...(flat ? ["low", "high"] : ["at"])] : ["y", "values", ...(flat ? ["at"] : ["low", "high"])];
-    if (m.mark === "points") names.push(...(m.along === along ? ["low", "high"] : []));
-    for (const name of names) {
-      if (name === "values" && !["steps"].includes(m.mark)) continue;
-      if ((name === "low" || name === "high") && m.mark === "points" && m.along !== along) continue;
-      if (name === "edges" && !["steps", "band"].includes(m.mark)) continue;
-      const v = m[name];
-      if (v && typeof v !== "number" && typeof v !== "string") for (const a of v) take(a);
-    }
-    if (m.mark === "steps" && along === "y") take(m.base);
-    if (m.mark === "bars" && (along === "x") !== flat) { take(Math.min(...m.at) - m.thickness / 2); take(Math.max(...m.at) + m.thickness / 2); }
-  }
-  if (!(high >= low)) return [0, 1];
-  if (low === high) return [low - 0.5, high + 0.5];
-  if (axis.scale === "log") return [low / 1.2, high * 1.2];
-  return along === "y" ? [low - 0.04 * (high - low) * (low === 0 ? 0 : 1), high + 0.05 * (high - low)] : [low, high];
-}
-
-function scale(axis, [low, high], from, to) {
-  const log = axis.scale === "log", a = log ? Math.log(low) : low, b = log ? Math.log(high) : high;
+function scale(axis, from, to) {
+  const [low, high] = axis.limits, log = axis.scale === "log", a = log ? Math.log(low) : low, b = log ? Math.log(high) : high;
   // Nothing has a logarithm of its own below zero: a bar's foot at 0 stands on the axis.
   const at = (v) => from + (((log ? Math.log(v > 0 ? v : low) : v) - a) / (b - a)) * (to - from);
-  return Object.assign(at, { low, high, axis, from, to });
-}
-
-function ticksOf(s, n) {
-  if (s.axis.ticks) return s.axis.ticks;
-  if (s.axis.scale === "log") {
-    const powers = [];
-    for (let p = Math.ceil(Math.log10(s.low) - 1e-9); p <= Math.log10(s.high) + 1e-9; p += 1) powers.push([10 ** p, `1e${p}`]);
-    return powers.length > 7 ? powers.filter((_, i) => i % Math.ceil(powers.length / 7) === 0) : powers;
-  }
-  return round(s.low, s.high, n).map((v) => [v, s.axis.whole && v >= 1000 ? `${short(v / 1000)}k` : short(v)]);
+  return at;
 }
 
 function axes(panel, x, y, box) {
@@ -111,14 +77,14 @@ function axes(panel, x, y, box) {
   if (panel.box) out.push(`<rect x="${f(box.x)}" y="${f(box.y)}" width="${f(box.width)}" height="${f(box.height)}" fill="none" stroke="var(--line)"/>`);
   if (panel.x.line) out.push(`<path d="M${f(box.x)} ${f(low)}H${f(box.x + box.width)}" stroke="var(--line)"/>`);
   if (panel.y.line) out.push(`<path d="M${f(box.x)} ${f(box.y)}V${f(low)}" stroke="var(--line)"/>`);
-  for (const [v, text] of ticksOf(x, box.width / 60)) {
+  for (const [v, text] of panel.x.ticks) {
     const a = x(v), half = 2.9 * Math.max(...String(text).split("\n").map((t) => t.length));
     if (a < box.x - 1 || a > box.x + box.width + 1) continue;
     const fits = a - half > free;
     if (fits) free = a + half + 2;
     out.push(`<path d="M${f(a)} ${f(low)}v4" stroke="var(--line)"/>${(fits ? String(text) : "").split("\n").map((t, i) => `<text x="${f(a)}" y="${f(low + 15 + 11 * i)}" text-anchor="middle" fill="var(--muted)" font-size="10">${safe(t)}</text>`).join("")}`);
   }
-  for (const [v, text] of ticksOf(y, box.height / 34)) {
+  for (const [v, text] of panel.y.ticks) {
     const b = y(v);
     if (b >= box.y - 1 && b <= low + 1) out.push(`<path d="M${f(box.x)} ${f(b)}h-4" stroke="var(--line)"/><text x="${f(box.x - 7)}" y="${f(b + 3.5)}" text-anchor="end" fill="var(--muted)" font-size="10">${safe(text)}</text>`);
   }
@@ -153,11 +119,6 @@ const path = (xs, ys, x, y) => {
   }
   return out;
 };
-const stairs = (edges, values, x, y) => {
-  const xs = [], ys = [];
-  for (let i = 0; i < values.length; i += 1) { xs.push(edges[i], edges[i + 1]); ys.push(values[i], values[i]); }
-  return [xs, ys, path(xs, ys, x, y)];
-};
 const closed = (xs, low, high, x, y) => {
   const keep = Array.from(xs.keys()).filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
   if (!keep.length) return "";
@@ -166,24 +127,14 @@ const closed = (xs, low, high, x, y) => {
 
 const MARKS = {
   line: (m, x, y) => `<path d="${path(m.x, m.y, x, y)}" fill="none" stroke="${colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"${m.dash ? ' stroke-dasharray="5 4"' : ""} stroke-linejoin="round"/>${m.size > 0 ? dots(m, x, y, m.size / 2) : ""}`,
-  band: (m, x, y) => {
-    const e = m.edges, xs = m.x ?? Array.from(m.low).flatMap((_, i) => [e[i], e[i + 1]]), twice = (v) => (m.x ? v : Array.from(v).flatMap((a) => [a, a]));
-    return `<path d="${closed(xs, twice(m.low), twice(m.high), x, y)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>`;
-  },
-  steps: (m, x, y) => {
-    const [xs, ys, d] = stairs(m.edges, m.values, x, y);
-    return m.filled ? `<path d="${closed(xs, ys.map(() => m.base), ys, x, y)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>` : `<path d="${d}" fill="none" stroke="${colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"/>`;
-  },
+  band: (m, x, y) => `<path d="${closed(m.x, m.low, m.high, x, y)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>`,
   bars: (m, x, y) => Array.from(m.at, (at, i) => {
     const fill = colour(m.colours?.length ? m.colours[i] : m.colour), low = Number.isFinite(m.low[i]) ? m.low[i] : 0, high = m.high[i];
     if (!Number.isFinite(high)) return "";
     const [a, b, c, d] = m.horizontal ? [x(low), x(high), y(at - m.thickness / 2), y(at + m.thickness / 2)] : [x(at - m.thickness / 2), x(at + m.thickness / 2), y(low), y(high)];
     return `<rect x="${f(Math.min(a, b))}" y="${f(Math.min(c, d))}" width="${f(Math.max(0.4, Math.abs(b - a)))}" height="${f(Math.abs(d - c))}" fill="${fill}" opacity="${m.opacity}"/>`;
   }).join(""),
-  points: (m, x, y) => {
-    const bars = m.low && m.high ? Array.from(m.low, (l, i) => (m.along === "y" ? `<path d="M${f(x(m.x[i]))} ${f(y(l))}V${f(y(m.high[i]))}" stroke="${colour(m.colour)}"/>` : `<path d="M${f(x(l))} ${f(y(m.y[i]))}H${f(x(m.high[i]))}" stroke="${colour(m.colour)}"/>`)).filter((d) => !d.includes("NaN")).join("") : "";
-    return bars + dots(m, x, y, m.size / 2);
-  },
+  points: (m, x, y) => dots(m, x, y, m.size / 2),
   heatmap: (m, x, y) => {
     const [n, k] = m.values.shape, [low, high] = m.limits, t = table(m.colormap), canvas = document.createElement("canvas");
     canvas.width = n; canvas.height = k;
@@ -205,34 +156,18 @@ const MARKS = {
     const d = Array.from(m.levels).flatMap((level) => contours().size([n, k]).contour(flipped, level).coordinates.flatMap((polygon) => polygon.map((ring) => `M${ring.map(([c, r]) => `${f(x(place(m.x, c)))} ${f(y(place(m.y, r)))}`).join("L")}`)));
     return `<path d="${d.join("")}" fill="none" stroke="${m.colour === "ink" ? "#1c2733" : colour(m.colour)}" stroke-width="${m.width}" opacity="${m.opacity}"/>`;
   },
-  hatch: (m, x, y) => {
-    const [n, k] = m.mask.shape, out = [];
-    for (let i = 0; i < n; i += 1) for (let j = 0; j < k; j += 1) if (m.mask[i * k + j]) out.push(`M${f(x(m.x[i]))} ${f(y(m.y[j]))}L${f(x(m.x[i + 1]))} ${f(y(m.y[j + 1]))}`);
-    return `<path d="${out.join("")}" stroke="${colour(m.colour)}" stroke-width=".6"/>`;
-  },
-  span: (m, x, y, box) => {
-    const s = m.along === "x" ? x : y, a = s(m.low), b = s(m.high);
-    if (m.low === m.high) return `<path d="${m.along === "x" ? `M${f(a)} ${f(box.y)}v${f(box.height)}` : `M${f(box.x)} ${f(a)}h${f(box.width)}`}" stroke="${colour(m.colour)}"${m.dash ? ' stroke-dasharray="4 3"' : ""}/>`;
-    return m.along === "x" ? `<rect x="${f(Math.min(a, b))}" y="${f(box.y)}" width="${f(Math.abs(b - a))}" height="${f(box.height)}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>` : `<rect x="${f(box.x)}" y="${f(Math.min(a, b))}" width="${f(box.width)}" height="${f(Math.abs(b - a))}" fill="${colour(m.colour)}" opacity="${m.opacity}"/>`;
-  },
   text: (m, x, y, box) => {
     const a = m.inside === "data" ? x(m.x) : box.x + m.x * box.width, b = m.inside === "data" ? y(m.y) : box.y + (1 - m.y) * box.height;
     const fill = (box.coloured && { ink: "#1c2733", paper: "#fff" }[m.colour]) || colour(m.colour), anchor = { left: "start", center: "middle", right: "end" }[m.across], drop = { top: 1, center: 0.35, bottom: 0 }[m.up] * m.size * 1.25;
     return String(m.text).split("\n").map((line, i) => `<text x="${f(a)}" y="${f(b + drop + i * m.size * 1.6)}" text-anchor="${anchor}" fill="${fill}" font-size="${m.size * 1.25}"${m.bold ? ' font-weight="600"' : ""}>${safe(line)}</text>`).join("");
-  },
-  table: (m, x, y, box) => {
-    const at = cuts(box.width, m.widths), step = box.height / (m.rows.length + 1), size = Math.min(11, step * 0.62);
-    const row = (cells, i, weight, fill) => cells.map((c, k) => `<text x="${f(box.x + at[k] + 4)}" y="${f(box.y + step * (i + 0.68))}" font-size="${f(size)}" font-weight="${weight}" fill="${fill}">${safe(c)}</text>`).join("");
-    const rules = m.rows.map((_, i) => `<path d="M${f(box.x)} ${f(box.y + step * (i + 1))}h${f(box.width)}" stroke="var(--line)" stroke-width=".6"/>`).join("");
-    const marks = (m.colours ?? []).map((c, i) => `<rect x="${f(box.x - 4)}" y="${f(box.y + step * (i + 1) + 3)}" width="4" height="${f(step - 6)}" fill="${colour(c)}"/>`).join("");
-    return rules + marks + row(m.head, 0, 600, "var(--muted)") + m.rows.map((cells, i) => row(cells, i + 1, 400, "var(--ink)")).join("");
   },
   network: (m, x, y, box) => {
     const radius = (i) => 6 + 0.13 * Math.min(box.width, box.height) * Math.sqrt(m.share[i]), out = [];
     for (let e = 0; e < m.strength.length; e += 1) {
       const i = m.edges[2 * e], j = m.edges[2 * e + 1], a = [x(m.x[i]), y(m.y[i])], b = [x(m.x[j]), y(m.y[j])], d = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1, n = [-(b[1] - a[1]) / d, (b[0] - a[0]) / d];
       const s = (k, r) => [a[0] + ((b[0] - a[0]) * k) / d + n[0] * r, a[1] + ((b[1] - a[1]) * k) / d + n[1] * r], p = s(radius(i), 5), q = s(d - radius(j) - 3, 5), c = s(d / 2, 0.14 * d), w = 0.6 + 4 * m.strength[e];
-      out.push(`<path d="M${f(p[0])} ${f(p[1])}Q${f(c[0])} ${f(c[1])} ${f(q[0])} ${f(q[1])}" fill="none" stroke="var(--muted)" stroke-width="${f(w)}" opacity=".7"/><circle cx="${f(q[0])}" cy="${f(q[1])}" r="${f(w / 2 + 1.5)}" fill="var(--muted)"/><text x="${f(c[0])}" y="${f(c[1])}" text-anchor="middle" fill="var(--muted)" font-size="9.5">${safe(m.edge_labels[e] ?? "")}</text>`);
+      out.push(`<path d="M${f(p[0])} ${f(p[1])}Q${f(c[0])} ${f(c[1])} ${f(q[0])} ${f(q[1])}" fill="none" stroke="var(--muted)" stroke-width="${f(w)}" opacity=".7"/>
+        <circle cx="${f(q[0])}" cy="${f(q[1])}" r="${f(w / 2 + 1.5)}" fill="var(--muted)"/><text x="${f(c[0])}" y="${f(c[1])}" text-anchor="middle" fill="var(--muted)" font-size="9.5">${safe(m.edge_labels[e] ?? "")}</text>`);
     }
     for (let i = 0; i < m.share.length; i += 1) out.push(`<circle cx="${f(x(m.x[i]))}" cy="${f(y(m.y[i]))}" r="${f(radius(i))}" fill="${colour(m.colours[i])}"/><text x="${f(x(m.x[i]))}" y="${f(y(m.y[i]) + 4)}" text-anchor="middle" fill="#fff" font-weight="600">${safe(m.labels[i])}</text>`);
     return out.join("");
@@ -242,7 +177,10 @@ const MARKS = {
     let low = [Infinity, Infinity], high = [-Infinity, -Infinity];
     for (let a = 0; a < n * atoms; a += 1) for (const c of [0, 1]) { low[c] = Math.min(low[c], m.xyz[3 * a + c]); high[c] = Math.max(high[c], m.xyz[3 * a + c]); }
     const s = 0.86 * Math.min(box.width / (high[0] - low[0] || 1), box.height / (high[1] - low[1] || 1)), px = (v) => box.x + box.width / 2 + s * (v - (low[0] + high[0]) / 2), py = (v) => box.y + box.height / 2 - s * (v - (low[1] + high[1]) / 2), out = [];
-    for (let fr = n - 1; fr >= 0; fr -= 1) for (let b = 0; b < m.bonds.length; b += 2) { const i = m.bonds[b], j = m.bonds[b + 1]; out.push(`<path d="M${f(px(at(fr, i, 0)))} ${f(py(at(fr, i, 1)))}L${f(px(at(fr, j, 0)))} ${f(py(at(fr, j, 1)))}" stroke="${colour(m.colour)}" stroke-linecap="round" stroke-width="${fr ? 1 : 4}" opacity="${fr ? 0.25 : 0.9}"/>`); }
+    for (let fr = n - 1; fr >= 0; fr -= 1) for (let b = 0; b < m.bonds.length; b += 2) {
+      const i = m.bonds[b], j = m.bonds[b + 1];
+      out.push(`<path d="M${f(px(at(fr, i, 0)))} ${f(py(at(fr, i, 1)))}L${f(px(at(fr, j, 0)))} ${f(py(at(fr, j, 1)))}" stroke="${colour(m.colour)}" stroke-linecap="round" stroke-width="${fr ? 1 : 4}" opacity="${fr ? 0.25 : 0.9}"/>`);
+    }
     const order = Array.from({ length: atoms }, (_, a) => a).sort((a, b) => at(0, a, 2) - at(0, b, 2));
     for (const a of order) out.push(`<circle cx="${f(px(at(0, a, 0)))}" cy="${f(py(at(0, a, 1)))}" r="${m.elements[a] === "H" ? 3 : 5.5}" fill="${CPK[m.elements[a]] ?? colour(m.colour)}" stroke="var(--paper)" stroke-width=".6"/>`);
     return out.join("");
@@ -250,17 +188,11 @@ const MARKS = {
 };
 
 function dots(m, x, y, r) {
-  const out = [], [low, high] = m.limits ?? extent(m.values ?? []);
+  const out = [], [low, high] = m.limits ?? [0, 1];
   for (let i = 0; i < m.x.length; i += 1) {
     const a = x(m.x[i]), b = y(m.y[i]);
     if (!Number.isFinite(a) || !Number.isFinite(b)) continue;
     out.push(`<circle cx="${f(a)}" cy="${f(b)}" r="${f(r)}" fill="${m.values ? shade(m.colormap, (m.values[i] - low) / (high - low || 1)) : colour(m.colour)}" opacity="${m.opacity}"/>`);
   }
   return out.join("");
-}
-
-function extent(values) {
-  let low = Infinity, high = -Infinity;
-  for (const v of values) if (Number.isFinite(v)) { low = Math.min(low, v); high = Math.max(high, v); }
-  return high > low ? [low, high] : [0, 1];
 }

@@ -1,7 +1,7 @@
 // What is open, as one small object: in the address (deep links), in a widget's trait, or only here.
 import { useEffect, useRef, useState } from "preact/hooks";
 
-export const DEFAULTS = { page: "overview", runs: [], ensemble: "", x: "", y: "", colour: "free energy", weighted: true, polygons: {}, selected: "", row: -1, step: null, paint: "element", theme: "" };
+export const DEFAULTS = { page: "overview", runs: [], ensemble: "", x: "", y: "", colour: "free energy", weighted: true, polygons: {}, selected: "", row: -1, at: null, step: null, paint: "element", theme: "" };
 
 /** Regions of a run as the reader named them: this browser keeps them, whatever the address says. */
 const place = (run) => `molifold regions ${run}`;

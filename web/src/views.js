@@ -20,5 +20,5 @@ const place = typeof document === "undefined" ? null : document.querySelector("[
 if (place) {
   const blocks = document.querySelector("script[data-blocks]");
   const source = blocks ? pageSource(JSON.parse(blocks.textContent)) : httpSource(new URLSearchParams(location.search).get("token") ?? "");
-  open(place, source, { hash: true, start: blocks ? JSON.parse(place.dataset.start || "{}") : {} });
+  open(place, source, { hash: window === window.top, start: blocks ? JSON.parse(place.dataset.start || "{}") : {} });
 }

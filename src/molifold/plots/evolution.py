@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from molifold.plots.marks import Mark, Steps, Text, arrays
+from molifold.plots.limits import reach
+from molifold.plots.marks import Text
 from molifold.plots.picture import Axis, Panel, Picture, grid, without_words
 from molifold.plots.style import count
 
@@ -124,20 +125,10 @@ def _common(which: Literal["x", "y"], panels: Sequence[Panel]) -> Axis:
     axis = getattr(panels[-1], which)
     limits = [getattr(p, which).limits for p in panels]
     if None in limits:
-        seen = [_reach(which, mark) for p in panels for mark in p.marks]
+        seen = [reach(which, mark) for p in panels for mark in p.marks]
         values = np.concatenate([s for s in seen if len(s)] or [np.array([0.0, 1.0])])
         values = values[np.isfinite(values) & ((values > 0) | (axis.scale == "linear"))]
         low, high = float(values.min()), float(values.max())
         margin = 0.04 * (high - low) if axis.scale == "linear" else 0.0
         return replace(axis, limits=(low - margin, high + margin))
     return replace(axis, limits=(min(l for l, _ in limits), max(h for _, h in limits)))  # noqa: E741
-
-
-def _reach(which: Literal["x", "y"], mark: Mark) -> np.ndarray:
-    """Every value of a mark along one axis."""
-    named = arrays(mark)
-    keys = ("x", "edges") if which == "x" else ("y", "low", "high")
-    found = [named[k].ravel() for k in keys if k in named]
-    if isinstance(mark, Steps) and which == "y":
-        found.append(mark.base + mark.values)
-    return np.concatenate(found) if found else np.zeros(0)

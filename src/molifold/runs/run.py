@@ -118,7 +118,7 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             raise RunFormatError(f"path: {self.path} holds no run.json, expected a run directory") from None
         except ValueError as error:
-            raise RunFormatError(f"{self.path / 'run.json'}: not JSON ({error})") from None
+            raise RunFormatError(f"{self.path / 'run.json'}: half written or damaged, not JSON ({error})") from None
         if info.get("format") != FORMAT or not isinstance(info.get("version"), int):
             raise RunFormatError(f"{self.path}: got format {info.get('format')!r}, expected {FORMAT!r}")
         if info["version"] > VERSION:

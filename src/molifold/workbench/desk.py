@@ -8,7 +8,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,20 @@ from molifold.runs import Run
 from molifold.workbench.collection import Collection
 from molifold.workbench.headlines import headline
 from molifold.workbench.inside import health, told
-from molifold.workbench.measured import Measured
+from molifold.workbench.measured import Measured, offered
+from molifold.workbench.overview import tables
 from molifold.workbench.packing import join, pack
+from molifold.workbench.pages import guide
 from molifold.workbench.pointed import Told, atom_values, frame_values, readable
 from molifold.workbench.recorded import picture_of_record
+from molifold.workbench.settled import settled
 from molifold.workbench.statistics import Statistics, drawn_by, statistics_of
+from molifold.workbench.words import plain
 
 #: Ensembles whose columns are kept at the same time.
 KEPT = 4
+#: Statistics that are kept: about as many as a training is looked at.
+LOOKS = 32
 #: A page may ask for this many structures or measured frames at once.
 MOST_FRAMES, MOST_ROWS = 1000, 5000
 #: Files that a page can save.
@@ -55,12 +60,12 @@ class Desk:
         self._measured: OrderedDict[str, Measured] = OrderedDict()
         # Measuring takes a while and pages ask for several columns at once; the first one's work serves all.
         self._lock, self._thinking = threading.Lock(), threading.Lock()
-        self._known: dict[tuple[str, str, int], Statistics] = {}
+        self._known: OrderedDict[tuple[str, str, int | None, int], Statistics] = OrderedDict()
         self.questions: dict[str, Callable[..., bytes]] = {
             "items": self.items, "run": self.run, "tail": self.tail, "record": self.record,
             "ensemble": self.ensemble, "column": self.column, "frames": self.frames, "rows": self.rows,
             "request": self.request, "statistics": self.statistics, "statistic": self.statistic, "file": self.file,
-            "inside": self.inside, "health": self.health, "decode": self.decode,
+            "inside": self.inside, "health": self.health, "decode": self.decode, "guide": self.guide,
         }  # fmt: skip
 
     def answer(self, question: str, arguments: Mapping[str, Any]) -> bytes:
@@ -75,7 +80,7 @@ class Desk:
         return self.questions[question](**arguments)
 
     def items(self) -> bytes:
-        """Every run with its headline numbers, every ensemble with its size."""
+        """Every run with its headline numbers, every ensemble with its size, and both as tables."""
         runs = [headline(name, path) for name, path in self.collection.runs().items()]
         ensembles = []
         for name, path in self.collection.ensembles().items():
@@ -86,7 +91,11 @@ class Desk:
                 )
             except (ValueError, OSError) as error:
                 ensembles.append({"name": name, "error": str(error)})
-        return pack({"runs": runs, "ensembles": ensembles, "time": time.time()})
+        return pack({"runs": runs, "ensembles": ensembles, "tables": tables(runs, ensembles), "time": time.time()})
+
+    def guide(self) -> bytes:
+        """How to read every panel without a picture, and which curves there are."""
+        return pack(guide())
 
     def run(self, name: str) -> bytes:
         """What a run is: its settings, records, ensembles and checkpoints."""
@@ -110,14 +119,15 @@ class Desk:
         names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, int | float))
         columns = {key: np.array([row.get(key, np.nan) for row in rows], dtype=np.float64) for key in names}
         return pack({
-            "state": run.state, "scalars": next_scalars, "events": next_events, "columns": columns, "news": news,
+            "state": run.state, "scalars": next_scalars, "events": next_events, "columns": columns,
+            "news": [plain(event) for event in news],
             "records": {record: list(steps) for record, steps in run.records.items()}, "time": time.time(),
         })  # fmt: skip
 
     def record(self, name: str, *, record: str, step: int | None = None) -> bytes:
         """One record of a run as a picture."""
         run = self.collection.run(name)
-        return join(*picture_of_record(run, record, step=step).encode())
+        return join(*settled(picture_of_record(run, record, step=step)).encode())
 
     def inside(self, name: str) -> bytes:
         """The modules of a run's network with shapes, health and verdicts; which tables have a history."""
@@ -125,7 +135,7 @@ class Desk:
 
     def health(self, name: str, *, record: str = "") -> bytes:
         """Layers over steps in every table of a run, or in one, as a picture."""
-        return join(*health(self.collection.run(name), record=record).encode())
+        return join(*settled(health(self.collection.run(name), record=record)).encode())
 
     def decode(self, name: str, *, at: Mapping[str, float]) -> bytes:
         """A structure that the network of the ensemble's run draws at a place of its latent map.
@@ -154,7 +164,7 @@ class Desk:
         molecule = m.ensemble.molecule
         residues = [f"{a}{b}" for a, b in zip(molecule.residue_names, molecule.residue_ids, strict=True)]
         return pack({
-            "name": name, "frames": len(m.ensemble), "columns": [asdict(c) for c in m.known.values()],
+            "name": name, "frames": len(m.ensemble), **offered(list(m.known.values())),
             "elements": list(molecule.elements), "bonds": np.array(molecule.bonds, dtype=np.int32).reshape(-1, 2),
             "atoms": list(molecule.atom_names), "residues": residues, "molecule": molecule.name, "flat": m.flat,
             "atom_values": [{"name": n, "label": readable(n), "values": v} for n, v in atoms.items()],
@@ -164,10 +174,11 @@ class Desk:
         """One column of an ensemble [frames], float32."""
         return pack({"values": self.measured(name).column(column)})
 
-    def frames(self, name: str, *, rows: list[int]) -> bytes:
-        """Structures of some frames [n, atoms, 3] in nm, superposed on the first of them."""
+    def frames(self, name: str, *, rows: list[int], onto: list[float] | None = None) -> bytes:
+        """Structures of some frames [n, atoms, 3] in nm, superposed on the first of them, and that on ``onto``."""
         chosen = _some(rows, MOST_FRAMES)
-        return pack({"x": self.measured(name).frames(chosen), "rows": chosen})
+        target = None if onto is None else np.asarray(onto, dtype=np.float32).reshape(-1, 3)
+        return pack({"x": self.measured(name).frames(chosen, onto=target), "rows": chosen})
 
     def rows(self, name: str, *, rows: list[int] | None = None, seed: int = 0) -> bytes:
         """Every degree of freedom [quantities, n] of some frames; without ``rows``, of frames chosen at random."""
@@ -184,16 +195,16 @@ class Desk:
         self.collection.run(name).request(kind, **arguments)
         return pack({"asked": kind})
 
-    def statistics(self, run: str = "", *, ensemble: str = "") -> bytes:
-        """Findings, and what pictures there are, of a run's draws or of one ensemble."""
-        return pack(self._statistics(run, ensemble).listed())
+    def statistics(self, run: str = "", *, ensemble: str = "", step: int | None = None) -> bytes:
+        """Findings, and what pictures there are, of a run's draws (at a step of its training) or of one ensemble."""
+        return pack(self._statistics(run, ensemble, step).listed())
 
-    def statistic(self, run: str = "", *, ensemble: str = "", key: str) -> bytes:
+    def statistic(self, run: str = "", *, ensemble: str = "", step: int | None = None, key: str) -> bytes:
         """One of those pictures."""
-        known = self._statistics(run, ensemble).panels
+        known = self._statistics(run, ensemble, step).panels
         if key not in known:
             raise KeyError(f"key: got {key!r}, expected one of {', '.join(known)}")
-        return join(*known[key].picture.encode())
+        return join(*settled(known[key].picture).encode())
 
     def file(self, name: str, *, kind: str, rows: list[int] | None = None, x: list[float] | None = None) -> bytes:
         """Some frames, or one structure that was drawn (``x``, nm), as a file of another program; see ``KINDS``."""
@@ -207,12 +218,15 @@ class Desk:
             path = write(chosen, Path(folder) / f"frames.{kind}")
             return pack({"bytes": np.frombuffer(path.read_bytes(), dtype=np.uint8)})
 
-    def _statistics(self, run: str, ensemble: str) -> Statistics:
+    def _statistics(self, run: str, ensemble: str, step: int | None) -> Statistics:
         name = drawn_by(self.collection, run) or ensemble
-        state = (run, name, len(self.collection.ensemble(name)))
+        state = (run, name, step, len(self.collection.ensemble(name)))
         with self._thinking:
             if state not in self._known:
-                self._known = {state: statistics_of(self.collection, run=run, ensemble=ensemble)}
+                self._known[state] = statistics_of(self.collection, run=run, ensemble=ensemble, step=step)
+            self._known.move_to_end(state)
+            while len(self._known) > LOOKS:
+                self._known.popitem(last=False)
             return self._known[state]
 
     def measured(self, name: str) -> Measured:

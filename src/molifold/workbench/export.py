@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from molifold.workbench.collection import Collection
 from molifold.workbench.desk import Desk
+from molifold.workbench.measured import offered
+from molifold.workbench.overview import tables
 from molifold.workbench.packing import pack, unpack
 from molifold.workbench.statistics import drawn_by
 
@@ -44,13 +47,26 @@ _PAGE = """<!doctype html>
 def export_view(
     paths: list[str | Path], to: str | Path, *, start: Mapping[str, Any] | None = None, frames: int = FRAMES
 ) -> Path:
-    """Write the workbench over ``paths`` into one file.
+    """Write the workbench over ``paths`` into one file, and return its path; see ``view_page``.
+
+    Args:
+        paths: runs and ensemble stores.
+        to: file to write (.html).
+        start: what is open at first, as in the address of the page.
+        frames: at most so many frames of an ensemble.
+    """
+    to = Path(to)
+    to.write_text(view_page(paths, start=start, frames=frames), encoding="utf-8")
+    return to
+
+
+def view_page(paths: Sequence[str | Path], *, start: Mapping[str, Any] | None = None, frames: int = FRAMES) -> str:
+    """The workbench over ``paths`` as one page of HTML that asks nobody.
 
     Of every ensemble ``frames`` frames are kept, evenly over it, fewer of a large molecule; the page says so.
 
     Args:
         paths: runs and ensemble stores.
-        to: file to write (.html).
         start: what is open at first, as in the address of the page.
         frames: at most so many frames of an ensemble.
 
@@ -70,6 +86,7 @@ def export_view(
     items = unpack(desk.items())
     if not items["runs"] and not items["ensembles"]:
         raise ValueError(f"paths: found no run and no ensemble under {', '.join(map(str, paths))}")
+    keep("guide")
     for run in items["runs"]:
         if run["state"] == "unreadable":
             continue
@@ -78,19 +95,18 @@ def export_view(
             keep("record", name=run["name"], record=record["name"], step=record["steps"][-1])
         if unpack(keep("inside", name=run["name"]))["histories"]:
             keep("health", name=run["name"])
+    first: dict[tuple[str, ...], ndarray] = {}
     for found in items["ensembles"]:
         if found.get("frames"):
-            found["frames"] = _ensemble(desk, found["name"], blocks, frames)
+            found["frames"] = _ensemble(desk, found["name"], blocks, frames, first)
     filled = [e["name"] for e in items["ensembles"] if e.get("frames")]
     for run in [r["name"] for r in items["runs"]] or [""]:
         own = [name for name in filled if not run or name.startswith(f"{run}/")]
         for ensemble in [""] if drawn_by(collection, run) in own else own:
             for picture in unpack(keep("statistics", run=run, ensemble=ensemble))["pictures"]:
                 keep("statistic", run=run, ensemble=ensemble, key=picture["key"])
-    blocks[key("items", {})] = pack(items)
-    to = Path(to)
-    to.write_text(_page(blocks, start or {}, title=", ".join(Path(p).name for p in paths)), encoding="utf-8")
-    return to
+    blocks[key("items", {})] = pack({**items, "tables": tables(items["runs"], items["ensembles"])})
+    return _page(blocks, start or {}, title=", ".join(Path(p).name for p in paths))
 
 
 def key(question: str, arguments: Mapping[str, Any]) -> str:
@@ -102,7 +118,10 @@ def key(question: str, arguments: Mapping[str, Any]) -> str:
     return f"{question} {json.dumps(dict(sorted(arguments.items())), separators=(',', ':'), ensure_ascii=False)}"
 
 
-def _ensemble(desk: Desk, name: str, blocks: dict[str, bytes], frames: int) -> int:
+def _ensemble(
+    desk: Desk, name: str, blocks: dict[str, bytes], frames: int, first: dict[tuple[str, ...], ndarray]
+) -> int:
+    """Keep an ensemble; ``first`` has a structure of every molecule so far, on which others of it are superposed."""
     whole = desk.measured(name)
     ensemble = whole.ensemble
     size = max(1, min(frames, len(ensemble), BYTES // (12 * ensemble.molecule.n_atoms)))
@@ -111,11 +130,13 @@ def _ensemble(desk: Desk, name: str, blocks: dict[str, bytes], frames: int) -> i
     everything = np.arange(size)
     kept = [c for c in m.known.values() if c.kind in KINDS]
     about = {**unpack(desk.ensemble(name)), "frames": size}
-    about["columns"] = [c for c in about["columns"] if c["kind"] in KINDS or not m.flat]
+    about |= offered([c for c in m.known.values() if c.kind in KINDS or not m.flat])
     blocks[key("ensemble", {"name": name})] = pack({**about, "whole": len(ensemble)})
     for column in kept:
         blocks[key("column", {"name": name, "column": column.name})] = pack({"values": m.column(column.name)})
-    blocks[key("all frames", {"name": name})] = pack({"x": m.frames(everything)})
+    x = m.frames(everything, onto=first.get(ensemble.molecule.elements))
+    first.setdefault(ensemble.molecule.elements, x[0])
+    blocks[key("all frames", {"name": name})] = pack({"x": x})
     blocks[key("all rows", {"name": name})] = pack(
         {"values": m.rows(everything), "names": [f.name for f in m.freedoms]}
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from molifold.runs import Run
+from molifold.workbench.inside import verdict
+from molifold.workbench.words import advice, plain
 
 #: Events that a user should see on the first page.
 TOLD = ("failed", "bad_batch", "probe_failed", "request_rejected", "stopped", "ended", "resumed")
@@ -28,12 +31,15 @@ def headline(name: str, path: Path) -> dict[str, Any]:
         events, _ = run.events()
     except (ValueError, OSError, KeyError, TypeError) as error:
         return {"name": name, "state": "unreadable", "error": str(error)}
-    told = [e for e in events if e.get("kind") in TOLD][-3:]
+    told = [plain(e) for e in events if e.get("kind") in TOLD][-3:]
+    kept = list(run.checkpoints)
     return {
         "name": name, "state": state, "step": int(row.get("step", 0)), "progress": progress, "left": left,
-        "created": info["created"], "molecule": molecule_name(info), "values": row, "events": told,
-        "curve": curve_of(rows),
-        "stage": next((e["message"] for e in reversed(events) if e.get("kind") == "stage"), ""),
+        "started": datetime.fromisoformat(info["created"]).timestamp(), "molecule": molecule_name(info),
+        "values": row, "events": told, "curve": curve_of(rows),
+        "stage": next((plain(e)["message"] for e in reversed(events) if e.get("kind") == "stage"), ""),
+        "verdict": verdict(run),
+        "advice": advice(state, checkpoint=kept[-1] if kept else None, recipe=bool(info.get("recipe"))),
         "ensembles": list(run.ensembles), "records": list(run.records),
     }  # fmt: skip
 

@@ -147,6 +147,11 @@ def _sites(run: Run) -> dict[str, Site]:
     }
 
 
+def verdict(run: Run) -> str:
+    """The worst of ``VERDICTS`` that a run's layers got; "" where none was looked at."""
+    return _worst(_sites(run).values()).verdict
+
+
 def _worst(sites: Iterable[Site]) -> Site:
     order = {v: i for i, v in enumerate(VERDICTS)}
     return min(sites, key=lambda s: (order.get(s.verdict, len(order)), -np.nan_to_num(s.gain)), default=Site())
@@ -249,9 +254,10 @@ def _over_time(
     grouped = np.full((len(shown), len(steps)), np.nan)
     for i in set(member):
         part = drawn[member == i]
-        there = np.isfinite(part).any(0)
+        there = ~np.isnan(part).all(0)
         grouped[i, there] = np.nanmedian(part[:, there], axis=0)
     finite = grouped[np.isfinite(grouped)]
+    grouped = np.clip(grouped, *((finite.min(), finite.max()) if len(finite) else (0.0, 1.0)))  # infinite ones as well
     low, high = np.percentile(finite, [1, 99]) if len(finite) else (0.0, 1.0)
     middle = (steps[1:] + steps[:-1]) / 2
     edges = np.concatenate([[1.5 * steps[0] - 0.5 * steps[1]], middle, [1.5 * steps[-1] - 0.5 * steps[-2]]])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,24 @@ class Column:
     period: float | None
     kind: str
     atoms: tuple[int, ...] = ()
+
+
+def offered(columns: Sequence[Column]) -> dict[str, Any]:
+    """Columns, the same in groups for a menu, and the two that a map has at first: phi and psi, or else the first.
+
+    >>> phi, psi = (Column(n, n, "", 6.28, "torsion") for n in ("phi_2", "psi_2"))
+    >>> found = offered([Column("omega", "omega", "", 6.28, "torsion"), psi, Column("u", "energy", "kT", None, "energy"), phi])
+    >>> found["axes"], [(g["group"], len(g["options"])) for g in found["options"]]
+    (['phi_2', 'psi_2'], [('torsion', 3), ('energy', 1)])
+    """  # noqa: E501
+    names, groups = [c.name for c in columns], dict.fromkeys(c.kind for c in columns)
+    x = next((n for n in names if n.startswith("phi")), names[0])
+    y = next((n for n in names if n.startswith("psi")), (names[1:] or names)[0])
+    options = [
+        {"group": kind, "options": [{"value": c.name, "label": c.label} for c in columns if c.kind == kind]}
+        for kind in groups
+    ]
+    return {"columns": [asdict(c) for c in columns], "options": options, "axes": [x, y]}
 
 
 class Measured:
@@ -103,8 +121,16 @@ class Measured:
             self._kept.popitem(last=False)
         return have
 
-    def frames(self, rows: Int[ndarray, " n"]) -> Float[ndarray, "n atoms 3"]:
-        """Structures (nm, float32) of some frames, superposed by their heavy atoms on the first."""
+    def frames(
+        self, rows: Int[ndarray, " n"], *, onto: Float[ndarray, "atoms 3"] | None = None
+    ) -> Float[ndarray, "n atoms 3"]:
+        """Structures (nm, float32) of some frames, superposed by their heavy atoms on the first.
+
+        The first is superposed on ``onto``, so that several ensembles of one molecule lie in the same direction.
+
+        Raises:
+            ValueError: if ``onto`` has another number of atoms.
+        """
         x = self._take(rows)
         if self.flat:
             return np.concatenate([x, np.zeros((*x.shape[:2], 3 - x.shape[2]), np.float32)], axis=2)[..., :3]
@@ -114,7 +140,10 @@ class Measured:
         if not len(x):
             return x
         centred = x - (heavy[:, None] * x).sum(1, keepdims=True) / heavy.sum()
-        return superpose(centred, centred[0], weights=heavy).astype(np.float32)
+        if onto is not None and onto.shape != x.shape[1:]:
+            raise ValueError(f"onto: got {len(onto)} atoms, expected the {x.shape[1]} of {self.ensemble.molecule!r}")
+        first = centred[0] if onto is None else superpose(centred[:1], onto, weights=heavy)[0]
+        return superpose(centred, first, weights=heavy).astype(np.float32)
 
     def rows(self, rows: Int[ndarray, " n"]) -> Float[ndarray, "quantities n"]:
         """Every degree of freedom of some frames, float32, in the order of ``freedoms``."""

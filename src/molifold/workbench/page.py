@@ -16,6 +16,8 @@ from molifold.workbench.guide import Panel
 from molifold.workbench.verdict import Finding
 
 _MARKS = {"good": "✓", "fair": "!", "bad": "✗"}
+#: What views may do besides: run the code that they carry, and draw into images.
+_SCRIPTS = " blob:; script-src 'unsafe-inline'"
 _WORDS = {"good": "good", "fair": "take care", "bad": "bad"}
 
 
@@ -30,6 +32,7 @@ class Page:
         panels: pictures with how to read them.
         settings: anything worth knowing later; may be nested.
         notes: sections of text, a line per item; empty ones are left out.
+        views: a whole page of interactive views that stands in a frame under the verdict; only then scripts may run.
     """
 
     title: str
@@ -39,11 +42,12 @@ class Page:
     panels: Iterable[Panel]
     settings: Mapping[str, Any]
     notes: Mapping[str, str] = field(default_factory=dict)
+    views: str = ""
 
     def write(self, path: str | Path) -> Path:
         """Write one self-contained file and return its path; directories are made.
 
-        All text is escaped, and the page forbids itself scripts and every outside request.
+        All text is escaped, and the page forbids itself every outside request; scripts are those of its views only.
         """
         files = resources.files("molifold.workbench")
         text = Template(files.joinpath("report.html").read_text(encoding="utf-8")).substitute(
@@ -54,6 +58,8 @@ class Page:
             verdict=html.escape(self.verdict.title),
             summary=html.escape(self.verdict.text),
             findings="\n".join(map(_finding, self.findings)),
+            scripts=_SCRIPTS if self.views else "",
+            views="\n".join(_views(self.views)),
             panels="\n".join([*_sections(self.panels), *_notes(self.notes), _settings(self.settings)]),
             footer=html.escape(_footer()),
         )
@@ -108,6 +114,15 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     line = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in body)
     return f'<div class="scroll"><table class="numbers"><tr>{line}</tr>\n{lines}</table></div>\n'
+
+
+def _views(page: str) -> Iterator[str]:
+    if page:
+        yield (
+            '<section class="explore">\n<h2>Explore</h2>\n<p>Click, lasso and turn: the pages of molifold watch, with '
+            'some frames of every ensemble. All that follows below is of all frames.</p>\n<iframe title="interactive '
+            f'views" srcdoc="{html.escape(page)}"></iframe>\n</section>'
+        )
 
 
 def _notes(notes: Mapping[str, str]) -> Iterator[str]:

@@ -18,6 +18,8 @@ from molifold.workbench.pointed import placed
 
 #: Rows of a table that are drawn.
 MOST_ROWS = 200
+#: A table with a longer cell is read as sentences.
+SENTENCE = 60
 #: Things without an order that are drawn, largest first.
 RANKED = 16
 #: Numbered things beyond so many are drawn as distributions, of so many quantities, in so many bins.
@@ -69,7 +71,7 @@ def _histogram(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
     counts = np.atleast_2d(arrays["counts"]).astype(float)
     names = [str(n) for n in arrays.get("name", [""])]
     marks = tuple(
-        Steps(edges=arrays["edges"], values=row / max(row.sum(), 1e-300), colour=series(i), label=names[i])
+        Steps(edges=arrays["edges"], values=row / max(row.sum(), 1e-300), colour=series(i), label=shortened(names[i]))
         for i, row in enumerate(counts)
     )
     legend = "upper right" if len(names) > 1 else ""
@@ -114,7 +116,9 @@ def _table(arrays: dict[str, ndarray]) -> tuple[Panel, tuple[float, float]]:
     head = tuple(k for k in arrays if not (k.endswith("_error") and k.removesuffix("_error") in arrays))
     n = min(MOST_ROWS, len(arrays[head[0]]))
     rows = tuple(tuple(_with_error(arrays, k, i) for k in head) for i in range(n))
-    widths = tuple(float(max(len(k), *(len(row[j]) for row in rows))) for j, k in enumerate(head)) if rows else ()
+    if any(len(cell) > SENTENCE for row in rows for cell in row):
+        return _text({"text": np.array("\n".join(": ".join(filter(None, row)) for row in rows))})
+    widths = tuple(2.0 + max(len(k), *(len(row[j]) for row in rows)) for j, k in enumerate(head)) if rows else ()
     panel = Panel(marks=(Table(head=head, rows=rows, widths=widths or (1.0,) * len(head)),))
     return panel, (6.4, 0.4 + 0.24 * (len(rows) + 1))
 
@@ -201,4 +205,6 @@ def _with_error(arrays: dict[str, ndarray], key: str, row: int) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.4g}"
+    return str(value)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from molifold.workbench.export import view_page
 from molifold.workbench.page import Page, provenance
 from molifold.workbench.panels import panels, state_panels
+from molifold.workbench.parts import parts_of_run
 from molifold.workbench.results import ReportParts, Results, analyse
 from molifold.workbench.verdict import findings, overall, state_findings
 
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from molifold.runs import Run
 
 
-def write_report(parts: ReportParts, path: str | Path, *, results: Results | None = None, seed: int = 0) -> Path:
+def write_report(
+    parts: ReportParts, path: str | Path, *, results: Results | None = None, seed: int = 0, views: str = ""
+) -> Path:
     """Write one self-contained HTML page and return its path.
 
-    All text of the parts is escaped, and the page forbids itself scripts and every outside request.
+    All text of the parts is escaped, and the page forbids itself every outside request; without ``views`` also scripts.
 
     Args:
         parts: what the report is of.
         path: file to write; directories are made.
         results: of ``analyse(parts, thorough=True)``, if they are known already.
         seed: of bootstraps and of random halves.
+        views: a page of ``export.view_page`` that stands inside the report.
 
     Raises:
         ValueError: if the generated ensemble is empty or of another molecule than the reference.
@@ -53,6 +56,7 @@ def write_report(parts: ReportParts, path: str | Path, *, results: Results | Non
         panels=panels(parts, results),
         notes={"Inside the network": parts.diagnosis},
         settings={**parts.settings, **{n: provenance(e) for n, e in ensembles.items() if e is not None}},
+        views=views,
     ).write(path)
 
 
@@ -78,7 +82,12 @@ def write_analysis(found: EnsembleAnalysis, ensemble: Ensemble, path: str | Path
 
 
 def report_from_run(
-    run: str | Path | Run, path: str | Path | None = None, *, reference: Ensemble | None = None, seed: int = 0
+    run: str | Path | Run,
+    path: str | Path | None = None,
+    *,
+    reference: Ensemble | None = None,
+    seed: int = 0,
+    frames: int = 0,
 ) -> Path:
     """Report of a run directory: its ensembles, its scalars and its settings.
 
@@ -90,92 +99,16 @@ def report_from_run(
         reference: what to compare the draws with, of the same molecule; the default is the run's own simulation (all
             its frames), or else the frames kept as ``reference``.
         seed: of bootstraps and of random halves.
+        frames: with the views of the workbench inside the page, of so many frames of every ensemble; 0 without them.
 
     Raises:
         ValueError: if the run keeps no ensemble ``generated`` or ``history``, or none of the target temperature.
         RunFormatError: if the directory is no run.
     """
     parts = parts_of_run(run, reference=reference)
-    if path is None:
-        path = Path(run if isinstance(run, str | Path) else run.path) / "report.html"
-    return write_report(parts, path, seed=seed)
-
-
-def parts_of_run(run: str | Path | Run, *, reference: Ensemble | None = None) -> ReportParts:
-    """What a report of a run is made of (see ``report_from_run``)."""
-    from molifold.runs import Run
-
-    run = Run.open(run) if isinstance(run, str | Path) else run
-    generated, drawn = _drawn(run)
-    if reference is None:
-        kept = [name for name in ("simulation", "reference") if name in run.ensembles]
-        reference = run.ensemble(kept[0]) if kept else None
-    elif reference.molecule.elements != generated.molecule.elements:
-        raise ValueError(f"reference: got {reference.molecule!r}, expected {generated.molecule!r} as in the run")
-    else:  # the same atoms, whatever the files call them
-        reference = replace(reference, molecule=generated.molecule)
-    info = run.info
-    temperature = _find_temperature(generated, info, reference)
-    if reference is not None:
-        reference = _at(reference, temperature)
-    about: dict[str, Any] = {
-        key: info[key]
-        for key in ("state", "created", "seed", "settings", "recipe", "packages", "attempts")
-        if key in info
-    }
-    name = generated.molecule.name
-    return ReportParts(
-        generated=generated,
-        reference=reference,
-        history=run.scalars()[0],
-        settings={"run": run.path.name, **about, "state": run.state},
-        temperature=temperature,
-        title=f"{name}: {run.path.name}{drawn}",
-        diagnosis=str(run.record("diagnosis")[1]["text"]) if "diagnosis" in run.records else "",
-        evolution=run.ensemble("history") if "history" in run.ensembles else None,
-    )
-
-
-def _drawn(run: Run) -> tuple[Ensemble, str]:
-    """What the run's flow drew: at the end, or at the last look while it learns; and words for the latter."""
-    if "generated" in run.ensembles:
-        return run.ensemble("generated"), ""
-    history = run.ensemble("history") if "history" in run.ensembles else None
-    if history is None or not len(history):
-        raise ValueError(
-            f"run: {run.path} keeps the ensembles {list(run.ensembles)}, expected 'generated' among them; "
-            "draw samples into the run first (molifold sample)"
-        )
-    steps = np.asarray(history.columns["step"])
-    return history[np.flatnonzero(steps == steps[-1])], f", draws at step {steps[-1]:,}"
-
-
-def _find_temperature(generated: Ensemble, info: Mapping[str, Any], reference: Ensemble | None) -> float | None:
-    """Target temperature: what the draws say, then the run, then the coldest frames of the reference."""
-    sources = [generated.meta, info.get("settings") or {}, info.get("recipe") or {}]
-    sources += [value for source in sources for value in source.values() if isinstance(value, Mapping)]
-    for source in sources:
-        if isinstance(source.get("temperature"), int | float):
-            return float(source["temperature"])
-    for ensemble in (generated, reference):
-        if ensemble is not None and "temperature" in ensemble.columns:
-            return float(np.min(ensemble.columns["temperature"]))
-    return None
-
-
-def _at(ensemble: Ensemble, temperature: float | None) -> Ensemble:
-    """Frames at ``temperature``, where the ensemble has that column (replica exchange keeps all its temperatures)."""
-    if temperature is None or "temperature" not in ensemble.columns:
-        return ensemble
-    chosen = np.isclose(ensemble.columns["temperature"], temperature, rtol=1e-3)
-    if chosen.all():
-        return ensemble
-    if not chosen.any():
-        there = sorted({round(float(t), 2) for t in np.unique(ensemble.columns["temperature"])})
-        raise ValueError(
-            f"reference: has frames at {there} K, expected some at the target temperature {temperature:g} K"
-        )
-    return ensemble[np.flatnonzero(chosen)]
+    folder = Path(run if isinstance(run, str | Path) else run.path)
+    views = view_page([folder], start={"page": "conformations"}, frames=frames) if frames else ""
+    return write_report(parts, folder / "report.html" if path is None else path, seed=seed, views=views)
 
 
 def _subtitle(parts: ReportParts) -> str:

@@ -37,7 +37,7 @@ def open_pair(
         ValueError: if the atoms differ, or a run keeps no such ensemble.
     """
     if reference is None:
-        from molifold.workbench.report import parts_of_run
+        from molifold.workbench.parts import parts_of_run
 
         if not (Path(generated) / "run.json").is_file():
             raise ValueError(f"B: missing, and {generated} is no run directory that would know its own reference")
