@@ -81,11 +81,13 @@ def diagnosed(model: Flow, x: torch.Tensor, *, seed: int) -> list[int]:
         seed=seed,
     )  # fmt: skip
     told = [v for v in report.alarms if growable(model, v)]
+    held_out = x[:3000][max((v.examples for v in report.verdicts), key=len)]
     places = [int(v.site.split(".")[2]) for v in told] or list(range(BLOCKS))
     added = [0] * BLOCKS
     for verdict, place in zip(told, places, strict=False):
         if room := ROUND - sum(added):
-            added[place] += grow_module(model, _at_most(verdict, room)).units
+            losses = lambda m: -m.log_prob(held_out)  # noqa: E731
+            added[place] += grow_module(model, _at_most(verdict, room), losses=losses).units
     for k in range(ROUND - sum(added)):
         place = places[k % len(places)]
         _widen(model, place)
