@@ -207,6 +207,22 @@ def test_grow_goes_on_from_the_same_function_and_ends_better(narrow, tmp_path):
         grow(narrow, to=tmp_path / "larger")
 
 
+def test_without_an_alarm_nothing_grows_unless_asked(narrow, tmp_path, capsys):
+    """A hundred frames are too few to be sure of anything."""
+    with pytest.raises(SystemExit) as stop:
+        main(["grow", str(narrow), "--to", str(tmp_path / "none"), "--frames", "100"])
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    assert "no layer lacks hidden units" in said
+    assert "--anyway" in said
+    assert not (tmp_path / "none").exists()
+    result = grow(narrow, to=tmp_path / "longer", frames=100, more=0.2, anyway=True)
+    before, after = Run.open(narrow), Run.open(tmp_path / "longer")
+    assert result.steps == before.step + 20
+    assert after.recipe["flow"] == before.recipe["flow"]
+    assert load_flow(tmp_path / "longer").parameters_count == load_flow(narrow).parameters_count
+
+
 def test_a_module_that_is_no_flow_has_its_layers_diagnosed():
     class Normal(nn.Module):
         def __init__(self):
