@@ -74,7 +74,10 @@ def train(model: Flow, x: torch.Tensor, steps: int, *, seed: int) -> None:
 
 
 def diagnosed(model: Flow, x: torch.Tensor, *, seed: int) -> list[int]:
-    """Add the units that the diagnosis proposes, the most saving layer first; what is left goes to the same layers."""
+    """Add the units that the diagnosis proposes, the most saving layer first; what is left goes to the same layers.
+
+    Without an alarm ``molifold grow`` adds nothing; here all layers share the units, so that sizes stay equal.
+    """
     names = [f"transform.steps.{k}" for k in range(BLOCKS)]
     report = expressivity(
         model, lambda m, b: -m.log_prob(b[0]), (x[:3000],), blocks=names, features=0, chunk=1500, checks=BLOCKS,

@@ -289,9 +289,10 @@ def diagnose_layers(
     frames: int = 4000,
     sources: Callable[[Any], Mapping[str, Any]] | None = None,
     level: float = 0.01,
+    checks: int = 5,
     seed: int = 0,
 ) -> Expressivity:
-    """The verdicts of all layers of a flow on ``evenly(reference, frames)``; arguments as in ``diagnose``."""
+    """The verdicts of all layers on ``evenly(reference, frames)``; arguments as in ``diagnose`` and ``expressivity``."""
     index, x = evenly(reference, frames, like=flow)
 
     def offered(batch: Any) -> Mapping[str, Any]:
@@ -305,6 +306,7 @@ def diagnose_layers(
         blocks=_blocks(flow),
         features=FEATURES,
         level=level,
+        checks=checks,
         seed=seed,
     )
 

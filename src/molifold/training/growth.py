@@ -179,7 +179,7 @@ def grow(
     target = _target(path, to)
     reference = Run.open(path).ensemble("reference")
     flow = load_flow(path, checkpoint="last", trust=trust)
-    found = diagnose_layers(flow, reference, frames=frames)
+    found = diagnose_layers(flow, reference, frames=frames, checks=2 * places)
     _, x = evenly(reference, frames, like=flow)
     # The indices of layers that are tested by micro-batch count these.
     held_out = max((v.examples for v in found.verdicts), key=len)
