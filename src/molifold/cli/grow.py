@@ -23,8 +23,8 @@ def command(
     """Add hidden units to the layers that `molifold diagnose` finds too weak, and train the larger flow on.
 
     The run stays as it is; the new one goes on from its last checkpoint with the same function, optimiser state and
-    data. Where the diagnosis raises no alarm nothing grows, and nothing is trained, unless you say --anyway. A grown run
-    can be grown again. For example:
+    data. Where the diagnosis raises no alarm nothing grows, and nothing is trained, unless you say --anyway. A grown
+    run can be grown again. For example:
 
         molifold grow runs/alanine-dipeptide
 

@@ -292,7 +292,7 @@ def diagnose_layers(
     checks: int = 5,
     seed: int = 0,
 ) -> Expressivity:
-    """The verdicts of all layers on ``evenly(reference, frames)``; arguments as in ``diagnose`` and ``expressivity``."""
+    """Verdicts of all layers on ``evenly(reference, frames)``; arguments as in ``diagnose`` and ``expressivity``."""
     index, x = evenly(reference, frames, like=flow)
 
     def offered(batch: Any) -> Mapping[str, Any]:
