@@ -4,11 +4,11 @@
     molifold simulate alanine-dipeptide --to test.ens --minutes 1.5 --seed 2
     python benchmarks/expressivity_advice.py train.ens test.ens --json benchmarks/results/expressivity_advice.json
 
-The shipped recipe with a smaller flow, all of whose hidden layers have one unit. It is trained, diagnosed and grown in
-rounds, as ``molifold grow`` does it. Against that: as many units at random places in portions of the same size, or
-spread over all hidden layers alike; the narrow flow trained on; and a flow of the final shape trained from nothing. All
-make the same number of steps on the same frames. Effective sample sizes are of draws weighted by the force field,
-likelihoods of frames of another simulation. Every seed is told.
+The shipped recipe, but with fully connected conditioners of a single hidden unit. It is trained, diagnosed and grown in
+rounds, as ``molifold grow`` does it. Against that: as many parameters in units at random places, or in units of all
+conditioners alike; the narrow flow trained on; and a flow of the final shape trained from nothing. All make the same
+number of steps on the same frames. Effective sample sizes are of draws weighted by the force field, likelihoods of
+frames of another simulation. Every seed is told.
 """
 
 from __future__ import annotations
@@ -34,46 +34,45 @@ from molifold.sampling import draw
 from molifold.training import Recipe, load_flow, train_recipe
 from molifold.training.growth import Growth, extend, grow
 from molifold.training.pipeline import make_energy, make_system
+from molifold.transforms.coupling import Coupling
 
-SIZE = {"couplings": 4, "rotation_couplings": 4, "channels": 16}
 HERE = ("expressivity_advice",)
-#: Steps before the first growth and after each, and layers that grow at a time.
-STEPS, FURTHER, ROUNDS, PLACES = 600, 300, 2, 8
+#: Couplings of the shipped recipe, and the widest conditioner that may grow out of a narrow one.
+COUPLINGS, WIDEST = 12, 64
+#: Steps before the first growth and after each; layers that grow at a time, at most; frames that are diagnosed.
+STEPS, FURTHER, ROUNDS, PLACES, FRAMES = 600, 300, 2, 12, 10_000
+#: Units that a random place gets at once.
+PORTION = 4
 DRAWS, TEST = 20_000, 4000
-WAYS = ("grown as diagnosed", "grown at random places", "grown everywhere alike", "narrow, trained on", "from nothing")
+WAYS = (
+    "grown as diagnosed", "grown at random places", "grown everywhere alike", "narrow, trained on",
+    "final shape, from nothing",
+)  # fmt: skip
 
 
-def layers(flow: nn.Module) -> dict[str, nn.Module]:
-    """The layers with hidden units, by name: two for every conditioner."""
-    return {n: m for n, m in flow.named_modules() if n.endswith(tuple(f".network.layers.{k}" for k in range(9)))}
+def conditioners(flow: nn.Module) -> dict[str, nn.Module]:
+    """All conditioners by name."""
+    return {f"{n}.conditioner": m.conditioner for n, m in flow.named_modules() if isinstance(m, Coupling)}
 
 
-def widths(flow: nn.Module) -> dict[str, int]:
-    """Hidden units of every layer."""
-    return {name: layer.update.weight.shape[1] for name, layer in layers(flow).items()}
+def widths(flow: nn.Module) -> list[int]:
+    """Hidden units of every conditioner."""
+    return [len(c.hidden[0].weight) for c in conditioners(flow).values()]
 
 
-def narrow_flow(
-    molecule: Molecule,
-    reference: Ensemble,
-    *,
-    couplings: int,
-    rotation_couplings: int,
-    channels: int,
-    hidden: list[int],
-) -> Flow:
-    """The flow of the shipped recipe, its hidden layers cut down to so many units each."""
-    flow = graph_spline_coupling(
-        molecule, reference, couplings=couplings, rotation_couplings=rotation_couplings, channels=channels
-    )
-    for layer, width in zip(layers(flow).values(), hidden, strict=True):
-        update, mix = layer.update, layer.mix
-        update.weight = nn.Parameter(update.weight.detach()[:, :width].clone())
-        update.bias.weight = nn.Parameter(update.bias.weight.detach()[:width].clone())
-        update.bias.bias = nn.Parameter(update.bias.bias.detach()[:width].clone())
-        update.bias.out_features = width
-        # As wide a spread as a layer of so few inputs begins with.
-        mix.weight = nn.Parameter(mix.weight.detach()[:, :, :width].clone() * (mix.weight.shape[-1] / width) ** 0.5)
+def size(flow: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in flow.parameters())
+
+
+def narrow_flow(molecule: Molecule, reference: Ensemble, *, hidden: list[int]) -> Flow:
+    """The flow of the shipped recipe with one hidden layer of so many units in every conditioner."""
+    flow = graph_spline_coupling(molecule, reference, network="mlp", hidden=(WIDEST,))
+    for conditioner, width in zip(conditioners(flow).values(), hidden, strict=True):
+        layer, head = conditioner.hidden[0], conditioner.head
+        layer.weight, layer.bias = (nn.Parameter(p.detach()[:width].clone()) for p in (layer.weight, layer.bias))
+        head.weight = nn.Parameter(head.weight.detach()[:, :width].clone())
+        layer.out_features = head.in_features = width
     return flow
 
 
@@ -83,7 +82,7 @@ def recipe(data: Path, hidden: list[int], *, steps: int, seed: int) -> Recipe:
         {
             "system": {"example": "alanine-dipeptide", "temperature": 300.0},
             "data": {"source": str(data.resolve())},
-            "flow": {"use": "expressivity_advice:narrow_flow", **SIZE, "hidden": hidden},
+            "flow": {"use": "expressivity_advice:narrow_flow", "hidden": hidden},
             "training": {
                 "losses": [{"use": "molifold.losses:nll"}, {"use": "molifold.losses:log_dispersion"}],
                 "steps": steps, "batch_size": 256, "learning_rate": 2e-3, "seed": seed, "threads": 1,
@@ -95,28 +94,25 @@ def recipe(data: Path, hidden: list[int], *, steps: int, seed: int) -> Recipe:
 
 def fresh(flow: nn.Module, name: str, units: int, generator: torch.Generator) -> Growth:
     """Units as a training begins with, but without fan-out, so that the function stays."""
-    update, mix = layers(flow)[name].update, layers(flow)[name].mix
-    matrices, _, inputs = update.weight.shape
-    fan_in = (2 * torch.rand(matrices, inputs + 1, units, generator=generator) - 1) * inputs**-0.5
-    fan_in[1:, -1] = 0  # one constant
-    rows = mix.weight.shape[0] * (mix.weight.shape[2] + 1)
-    out = mix.weight.shape[1]
-    return Growth(
-        f"{name}.mix.weight", f"{name}.update.weight", units, fan_in.flatten(0, 1), torch.zeros(units, out),
-        torch.zeros(rows, out),
-    )  # fmt: skip
+    inputs = conditioners(flow)[name].hidden[0].weight.shape[1]
+    outputs, hidden = conditioners(flow)[name].head.weight.shape
+    fan_in = (2 * torch.rand(inputs + 1, units, generator=generator) - 1) * inputs**-0.5
+    fan_out, shift = torch.zeros(units, outputs), torch.zeros(hidden + 1, outputs)
+    return Growth(f"{name}.head.weight", f"{name}.hidden.0.weight", units, fan_in, fan_out, shift)
 
 
-def elsewhere(flow: nn.Module, way: str, portions: list[int], *, seed: int) -> list[Growth]:
-    """As many units as the diagnosis added, at random layers in the same portions, or at all layers alike."""
-    names, generator = list(layers(flow)), torch.Generator().manual_seed(seed)
-    if way == "grown at random places":
-        chosen = torch.randperm(len(names), generator=generator)[: len(portions)].tolist()
-        added = dict(zip((names[i] for i in chosen), portions, strict=True))
-    else:
-        share, rest = divmod(sum(portions), len(names))
-        first = torch.randperm(len(names), generator=generator)[:rest].tolist()
-        added = {name: share + (i in first) for i, name in enumerate(names)}
+def elsewhere(flow: nn.Module, way: str, budget: int, *, seed: int) -> list[Growth]:
+    """Units of ``budget`` parameters together, in portions at random conditioners, or in all conditioners alike."""
+    generator = torch.Generator().manual_seed(seed)
+    price = {n: c.hidden[0].weight.shape[1] + 1 + len(c.head.weight) for n, c in conditioners(flow).items()}
+    names, added = list(price), dict.fromkeys(price, 0)
+    while budget >= min(price.values()):
+        order = [names[i] for i in torch.randperm(len(names), generator=generator).tolist()]
+        random = way == "grown at random places"
+        for name in order[:1] if random else order:
+            units = min(PORTION if random else 1, budget // price[name])
+            added[name] += units
+            budget -= units * price[name]
     return [fresh(flow, name, units, generator) for name, units in added.items() if units]
 
 
@@ -129,36 +125,34 @@ def judged(path: Path, made: Recipe, test: np.ndarray, *, seed: int) -> dict[str
     ess, nll = effective_sample_size(log_w), negative_log_likelihood(flow, test)
     return {
         "ess": ess.fraction, "ess error": ess.error, "k-hat": pareto_k(log_w).k, "nll": float(nll.mean()),
-        "parameters": sum(p.numel() for p in flow.parameters()), "widths": list(widths(flow).values()),
+        "parameters": size(flow), "widths": widths(flow),
         "steps": Run.open(path).step,
     }  # fmt: skip
 
 
 def case(data: Path, test: np.ndarray, *, seed: int, folder: Path) -> dict[str, object]:
     """One seed: the narrow flow, and what became of it in every way."""
-    start, count = time.process_time(), 2 * (SIZE["couplings"] + SIZE["rotation_couplings"])
-    made = recipe(data, [1] * count, steps=STEPS, seed=seed)
+    start = time.process_time()
+    made = recipe(data, [1] * COUPLINGS, steps=STEPS, seed=seed)
     train_recipe(made, to=folder / "narrow", probes=())
     found: dict[str, object] = {"seed": seed, "narrow": judged(folder / "narrow", made, test, seed=seed)}
-    paths = dict.fromkeys(WAYS[:4], folder / "narrow")
-    told: list[list[str]] = []
+    paths, told = dict.fromkeys(WAYS[:4], folder / "narrow"), [[] for _ in range(ROUNDS)]
     for number in range(ROUNDS):
-        more = FURTHER / (STEPS + number * FURTHER)
-        before, told = widths(load_flow(paths[WAYS[0]], trust=HERE)), [*told, []]
+        before, budget = load_flow(paths[WAYS[0]], trust=HERE), 0
         for way in WAYS[:4]:
             path, to = paths[way], folder / f"{way}-{number}"
+            common = {"to": to, "more": FURTHER / (STEPS + number * FURTHER), "trust": HERE}
             if way == WAYS[0]:
-                grow(path, to=to, more=more, places=PLACES, anyway=True, trust=HERE, tell=told[-1].append)
-                after = widths(load_flow(to, trust=HERE))
-                portions = [after[n] - before[n] for n in after if after[n] > before[n]]
+                grow(path, places=PLACES, frames=FRAMES, anyway=True, tell=told[number].append, **common)
+                budget = size(load_flow(to, trust=HERE)) - size(before)
+            elif way == WAYS[3]:
+                extend(path, **common)
             else:
-                growths = [] if way == WAYS[3] else elsewhere(
-                    load_flow(path, trust=HERE), way, portions, seed=100 * number + seed
-                )  # fmt: skip
-                extend(path, growths, to=to, more=more, trust=HERE)
+                growths = elsewhere(load_flow(path, trust=HERE), way, budget, seed=100 * number + seed)
+                extend(path, growths, **common)
             paths[way] = to
-    final = list(widths(load_flow(paths[WAYS[0]], trust=HERE)).values())
-    paths[WAYS[4]] = folder / "from nothing"
+    final = widths(load_flow(paths[WAYS[0]], trust=HERE))
+    paths[WAYS[4]] = folder / WAYS[4]
     train_recipe(recipe(data, final, steps=STEPS + ROUNDS * FURTHER, seed=seed), to=paths[WAYS[4]], probes=())
     for way, path in paths.items():
         found[way] = judged(path, made, test, seed=seed)

@@ -185,8 +185,13 @@ def grow(
     held_out = max((v.examples for v in found.verdicts), key=len)
     growths, grown = [], copy.deepcopy(flow)
     for verdict in _apart(flow, found.alarms)[:places]:
-        growths.append(grow_module(grown, verdict, losses=lambda model: -model.log_prob(x[torch.from_numpy(held_out)])))  # type: ignore[operator]
-        tell(growths[-1].words())
+        trial = copy.deepcopy(grown)
+        growth = grow_module(trial, verdict, losses=lambda model: -model.log_prob(x[torch.from_numpy(held_out)]))  # type: ignore[operator]
+        if growth.measured > 2 * growth.error:
+            growths, grown = [*growths, growth], trial
+            tell(growth.words())
+        else:
+            tell(f"{verdict.site} needs no units any more once those are there")
     if not growths:
         for verdict in found.alarms:
             tell(verdict.words())
