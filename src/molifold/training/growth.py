@@ -183,15 +183,17 @@ def grow(
     _, x = evenly(reference, frames, like=flow)
     # The indices of layers that are tested by micro-batch count these.
     held_out = max((v.examples for v in found.verdicts), key=len)
-    growths, grown = [], copy.deepcopy(flow)
+    growths: list[Growth] = []
+    grown = copy.deepcopy(flow)
     for verdict in _apart(flow, found.alarms)[:places]:
         trial = copy.deepcopy(grown)
         growth = grow_module(trial, verdict, losses=lambda model: -model.log_prob(x[torch.from_numpy(held_out)]))  # type: ignore[operator]
         if growth.measured > 2 * growth.error:
-            growths, grown = [*growths, growth], trial
+            growths.append(growth)
+            grown = trial
             tell(growth.words())
         else:
-            tell(f"{verdict.site} needs no units any more once those are there")
+            tell(f"{verdict.site}: units there would save nothing beyond what was added, so there are none")
     if not growths:
         for verdict in found.alarms:
             tell(verdict.words())
