@@ -77,7 +77,7 @@ def narrow_flow(molecule: Molecule, reference: Ensemble, *, hidden: list[int]) -
 
 
 def recipe(data: Path, hidden: list[int], *, steps: int, seed: int) -> Recipe:
-    """The shipped recipe but for the size, the budget in steps, and one thread."""
+    """The shipped recipe but for the size, a budget of few steps (and an average as short), and one thread."""
     return Recipe(
         {
             "system": {"example": "alanine-dipeptide", "temperature": 300.0},
@@ -86,7 +86,7 @@ def recipe(data: Path, hidden: list[int], *, steps: int, seed: int) -> Recipe:
             "training": {
                 "losses": [{"use": "molifold.losses:nll"}, {"use": "molifold.losses:log_dispersion"}],
                 "steps": steps, "batch_size": 256, "learning_rate": 2e-3, "seed": seed, "threads": 1,
-                "accelerator": "cpu", "evaluate": 0, "probe_every": 10 * steps,
+                "accelerator": "cpu", "evaluate": 0, "probe_every": 10 * steps, "ema": 0.99,
             },
         }
     )  # fmt: skip

@@ -271,14 +271,18 @@ def _apart(model: nn.Module, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _longer(training: Mapping[str, Any], run: Run, *, step: int, seconds: float, more: float) -> dict[str, Any]:
+    """A budget that begins where the run ended, and the learning rate with it: new units need its full size.
+
+    Reference: Loshchilov and Hutter (2017), arXiv 1608.03983 (warm restarts).
+    """
     longer = dict(training)
     if "epochs" in longer:
         longer.pop("epochs")
         longer["steps"] = run.info["settings"]["steps"]
     if longer.get("steps") is not None:
-        longer["steps"] = step + max(1, round(more * longer["steps"]))
+        longer |= {"steps": step + max(1, round(more * longer["steps"])), "from_step": step}
     if longer.get("max_seconds") is not None:
-        longer["max_seconds"] = seconds + more * longer["max_seconds"]
+        longer |= {"max_seconds": seconds + more * longer["max_seconds"], "from_seconds": seconds}
     return longer
 
 
@@ -293,7 +297,8 @@ def _copy(run: Run, target: Path, raw: Mapping[str, Any]) -> None:
     shutil.copytree(run.path / "ensembles", target / "ensembles", copy_function=_link)
     info = read_json(target / "run.json")
     settings = {
-        k: raw["training"].get(k, v) if k in ("steps", "max_seconds") else v for k, v in info["settings"].items()
+        k: raw["training"].get(k, v) if k in ("steps", "max_seconds", "from_step", "from_seconds") else v
+        for k, v in info["settings"].items()
     }
     write_json(target / "run.json", {**info, "recipe": dict(raw), "settings": settings, "state": "stopped"})
 
