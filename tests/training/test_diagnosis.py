@@ -201,6 +201,9 @@ def test_grow_goes_on_from_the_same_function_and_ends_better(narrow, tmp_path):
     assert "units added" in said[0]
     assert result.steps == after.step == before.step + 40
     assert after.recipe["flow"]["widths"]
+    steps, rates = after.series("learning_rate")
+    assert rates[steps <= 100][-1] < 0.01 * 5e-3
+    assert rates[steps > 100][0] > 0.8 * 5e-3  # the budget, and the learning rate with it, begins anew
     assert load_flow(tmp_path / "larger").parameters_count > load_flow(narrow).parameters_count
     assert after.series("validation_nll")[1][-1] < before.series("validation_nll")[1][-1]
     with pytest.raises(FileExistsError):
