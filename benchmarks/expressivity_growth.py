@@ -74,18 +74,23 @@ def train(model: Flow, x: torch.Tensor, steps: int, *, seed: int) -> None:
 
 
 def diagnosed(model: Flow, x: torch.Tensor, *, seed: int) -> list[int]:
-    """Add the units that the diagnosis proposes, the most saving layer first; what is left goes to the same layers."""
+    """Add the units that the diagnosis proposes, the most saving layer first; what is left goes to the same layers.
+
+    Without an alarm ``molifold grow`` adds nothing; here all layers share the units, so that sizes stay equal.
+    """
     names = [f"transform.steps.{k}" for k in range(BLOCKS)]
     report = expressivity(
         model, lambda m, b: -m.log_prob(b[0]), (x[:3000],), blocks=names, features=0, chunk=1500, checks=BLOCKS,
         seed=seed,
     )  # fmt: skip
     told = [v for v in report.alarms if growable(model, v)]
+    held_out = x[:3000][max((v.examples for v in report.verdicts), key=len)]
     places = [int(v.site.split(".")[2]) for v in told] or list(range(BLOCKS))
     added = [0] * BLOCKS
     for verdict, place in zip(told, places, strict=False):
         if room := ROUND - sum(added):
-            added[place] += grow_module(model, _at_most(verdict, room)).units
+            losses = lambda m: -m.log_prob(held_out)  # noqa: E731
+            added[place] += grow_module(model, _at_most(verdict, room), losses=losses).units
     for k in range(ROUND - sum(added)):
         place = places[k % len(places)]
         _widen(model, place)

@@ -201,10 +201,29 @@ def test_grow_goes_on_from_the_same_function_and_ends_better(narrow, tmp_path):
     assert "units added" in said[0]
     assert result.steps == after.step == before.step + 40
     assert after.recipe["flow"]["widths"]
+    steps, rates = after.series("learning_rate")
+    assert rates[steps <= 100][-1] < 0.01 * 5e-3
+    assert rates[steps > 100][0] > 0.8 * 5e-3  # the budget, and the learning rate with it, begins anew
     assert load_flow(tmp_path / "larger").parameters_count > load_flow(narrow).parameters_count
     assert after.series("validation_nll")[1][-1] < before.series("validation_nll")[1][-1]
     with pytest.raises(FileExistsError):
         grow(narrow, to=tmp_path / "larger")
+
+
+def test_without_an_alarm_nothing_grows_unless_asked(narrow, tmp_path, capsys):
+    """A hundred frames are too few to be sure of anything."""
+    with pytest.raises(SystemExit) as stop:
+        main(["grow", str(narrow), "--to", str(tmp_path / "none"), "--frames", "100"])
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    assert "no layer lacks hidden units" in said
+    assert "--anyway" in said
+    assert not (tmp_path / "none").exists()
+    result = grow(narrow, to=tmp_path / "longer", frames=100, more=0.2, anyway=True)
+    before, after = Run.open(narrow), Run.open(tmp_path / "longer")
+    assert result.steps == before.step + 20
+    assert after.recipe["flow"] == before.recipe["flow"]
+    assert load_flow(tmp_path / "longer").parameters_count == load_flow(narrow).parameters_count
 
 
 def test_a_module_that_is_no_flow_has_its_layers_diagnosed():

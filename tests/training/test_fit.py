@@ -208,6 +208,7 @@ def test_large_ensembles_stay_on_disk(tmp_path, monkeypatch):
     [
         ({}, "steps: got none"),
         ({"steps": 0}, "steps: got 0"),
+        ({"steps": 10, "from_step": 10}, "from_step: got 10"),
         ({"steps": 1, "batch_size": 10_000}, "batch_size: got 10000 with 1800 frames"),
         ({"steps": 1, "ema": 1.5}, "ema: got 1.5"),
         ({"steps": 1, "validation": 1.0}, "validation: got 1.0"),

@@ -24,7 +24,7 @@ def squared(model, batch):
 
 
 @pytest.mark.parametrize("act", [nn.Tanh, nn.SiLU, nn.GELU, nn.Softplus, nn.ReLU])
-def test_growth_changes_the_function_as_the_check_measured(act):
+def test_growth_lowers_the_loss_by_as_much_as_it_says(act):
     """Also the constant of softplus, the kink of ReLU, and what the layer knows already are accounted for."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 2, **DOUBLE), act(), nn.Linear(2, 3, **DOUBLE))
@@ -34,15 +34,33 @@ def test_growth_changes_the_function_as_the_check_measured(act):
     assert verdict.kind == "under-powered"
     assert growable(model, verdict)
     assert verdict.check.ratio == pytest.approx(1, abs=0.01)
-    same = copy.deepcopy(model)
-    grow_module(same, verdict, amplitude=0.0)
-    assert torch.allclose(same(x), model(x), atol=1e-12)
     held_out = torch.from_numpy(verdict.examples)
-    before = squared(model, (x[held_out], y[held_out])).mean()
-    growth = grow_module(model, verdict)
-    after = squared(model, (x[held_out], y[held_out])).mean()
-    assert (before - after).item() == pytest.approx(verdict.check.measured, rel=1e-8)
+
+    def losses(model):
+        return squared(model, (x[held_out], y[held_out]))
+
+    same = copy.deepcopy(model)
+    assert grow_module(same, verdict, losses=losses, steps=(0.0,)).measured == pytest.approx(0, abs=1e-12)
+    assert torch.allclose(same(x), model(x), atol=1e-12)
+    before, usual = losses(model).mean(), model[0].weight.norm(dim=1).square().mean()
+    growth = grow_module(model, verdict, losses=losses)
+    assert (before - losses(model).mean()).item() == pytest.approx(growth.measured, rel=1e-8)
+    assert growth.measured > max(5 * growth.error, 0.5 * verdict.check.measured)
     assert model[0].out_features == model[2].in_features == 2 + growth.units
+    # Units as long as those that were there work where their activation bends.
+    assert torch.allclose(model[0].weight[2:].norm(dim=1).square(), usual)
+
+
+def test_a_small_step_saves_what_the_verdict_promised():
+    """A pair of ReLU units is linear whatever its fan-in, so that the slope of the loss is the verdict's own."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 2, **DOUBLE), nn.ReLU(), nn.Linear(2, 3, **DOUBLE))
+    x = normal(2000, 6, seed=1)
+    y = torch.tanh(x @ normal(6, 3, seed=2))
+    verdict = expressivity(model, squared, (x, y), features=0)["2.weight"]
+    held_out = torch.from_numpy(verdict.examples)
+    growth = grow_module(model, verdict, losses=lambda m: squared(m, (x[held_out], y[held_out])), steps=(1e-6,))
+    assert growth.measured == pytest.approx(1e-6 * verdict.check.amplitude * verdict.test.slope, rel=1e-4)
 
 
 class OnGraph(nn.Module):
@@ -83,10 +101,17 @@ def test_layers_that_mix_matrices_per_atom_grow_too():
     assert report.alarms[0].site == "network.layers.0.mix.weight"
     verdict = report.alarms[0]
     held_out = torch.from_numpy(verdict.examples)
-    before = squared(model, (x[held_out], y[held_out])).mean()
-    grow_module(model, verdict)
-    after = squared(model, (x[held_out], y[held_out])).mean()
-    assert (before - after).item() == pytest.approx(verdict.check.measured, rel=1e-8)
+
+    def losses(model):
+        return squared(model, (x[held_out], y[held_out]))
+
+    before = losses(model).mean()
+    same = copy.deepcopy(model)
+    grow_module(same, verdict, losses=losses, steps=(0.0,))
+    assert torch.allclose(same(x), model(x), atol=1e-12)
+    growth = grow_module(model, verdict, losses=losses)
+    assert growth.measured > max(5 * growth.error, 0.5 * verdict.check.measured)
+    assert (before - losses(model).mean()).item() == pytest.approx(growth.measured, rel=1e-8)
 
 
 def test_a_verdict_without_units_is_refused():
@@ -94,4 +119,4 @@ def test_a_verdict_without_units_is_refused():
     x = normal(100, 3, seed=4)
     report = expressivity(model, squared, (x, x), features=0)
     with pytest.raises(ValueError, match="no units between two linear layers"):
-        grow_module(model, report.verdicts[0])
+        grow_module(model, report.verdicts[0], losses=lambda model: squared(model, (x, x)))

@@ -104,4 +104,5 @@ def main(path, options):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    for path, options in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        main(path, json.loads(options))

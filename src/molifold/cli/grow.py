@@ -18,11 +18,13 @@ def command(
     more: Annotated[float, typer.Option(help="Training to add, as a share of the run's own budget.", min=0.001)] = 0.5,
     places: Annotated[int, typer.Option(help="Layers that grow, at most.", min=1)] = 3,
     frames: Annotated[int, typer.Option(help="Frames of the reference to diagnose on, at most.", min=100)] = 4000,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Train on even if no layer grows.")] = False,
 ) -> None:
     """Add hidden units to the layers that `molifold diagnose` finds too weak, and train the larger flow on.
 
     The run stays as it is; the new one goes on from its last checkpoint with the same function, optimiser state and
-    data. For example:
+    data. Where the diagnosis raises no alarm nothing grows, and nothing is trained, unless you say --anyway. A grown
+    run can be grown again. For example:
 
         molifold grow runs/alanine-dipeptide
 
@@ -30,5 +32,8 @@ def command(
     """
     from molifold.training.growth import grow
 
-    result = grow(run, to=to, more=more, places=places, frames=frames, tell=typer.echo, trust=trust or ())
-    typer.echo(f"{result.path}: {result!r}")
+    result = grow(
+        run, to=to, more=more, places=places, frames=frames, anyway=anyway, tell=typer.echo, trust=trust or ()
+    )
+    if result is not None:
+        typer.echo(f"{result.path}: {result!r}")

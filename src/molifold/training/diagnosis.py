@@ -255,29 +255,10 @@ def diagnose_flow(
     seed: int = 0,
 ) -> Diagnosis:
     """Diagnose any flow with ``log_prob``; arguments as in ``diagnose``, ``other`` to ``history`` as in ``examine``."""
-    like = next(flow.parameters())
-
-    def some(ensemble: Ensemble) -> tuple[ndarray, Tensor]:
-        index = np.unique(np.linspace(0, len(ensemble) - 1, frames).astype(int))
-        return index, torch.as_tensor(np.array(ensemble.x[index]), dtype=like.dtype, device=like.device)
-
-    index, x = some(reference if samples is None else samples)
+    given = reference if samples is None else samples
+    index, x = evenly(given, frames, like=flow)
     couplings = {n: m for n, m in flow.named_modules() if isinstance(m, Coupling)}
-
-    def offered(batch: Any) -> Mapping[str, Any]:
-        own = _molecular_sources(flow, batch[0]) if couplings else {}
-        return {**own, **(sources(batch) if sources is not None else {})}
-
-    layers = expressivity(
-        flow,
-        lambda module, batch: -module.log_prob(batch[0]),  # type: ignore[operator]
-        (x, torch.from_numpy(index)),
-        sources=offered,
-        blocks=_blocks(flow),
-        features=FEATURES,
-        level=level,
-        seed=seed,
-    )
+    layers = diagnose_layers(flow, given, frames=frames, sources=sources, level=level, seed=seed)
     told = [v for v in layers.verdicts if v.kind in ("under-powered", "under-trained")]
     whole = [v for v in told if len(v.scores) == len(index) - len(index) // 2]
     by_atom = _atoms(told, couplings, reference.molecule.n_atoms)
@@ -289,8 +270,8 @@ def diagnose_flow(
         latents=latents,
         coordinates=() if latents is None else coordinate_names(flow),
         conditioned=conditioned,
-        samples=None if samples is None else _covered(x, some(reference)[1], reference.molecule),
-        draws=_draws(flow, some(reference)[1], reference.molecule, seed=seed),
+        samples=None if samples is None else _covered(x, evenly(reference, frames, like=flow)[1], reference.molecule),
+        draws=_draws(flow, evenly(reference, frames, like=flow)[1], reference.molecule, seed=seed),
         atoms=sum(by_atom.values(), _carriers(flow, latents, reference.molecule.n_atoms)),
         frames=index[whole[0].examples] if whole else np.zeros(0, int),
         scores=np.sum([v.scores for v in whole], axis=0) if whole else np.zeros(0),
@@ -299,6 +280,42 @@ def diagnose_flow(
         health=examine(flow, x, batch_size=batch_size, other=other, history=history, seed=seed),
         gains={pair: conditioner_gain(flow, x, *pair, seed=seed) for pair in pairs},
     )
+
+
+def diagnose_layers(
+    flow: nn.Module,
+    reference: Ensemble,
+    *,
+    frames: int = 4000,
+    sources: Callable[[Any], Mapping[str, Any]] | None = None,
+    level: float = 0.01,
+    checks: int = 5,
+    seed: int = 0,
+) -> Expressivity:
+    """Verdicts of all layers on ``evenly(reference, frames)``; arguments as in ``diagnose`` and ``expressivity``."""
+    index, x = evenly(reference, frames, like=flow)
+
+    def offered(batch: Any) -> Mapping[str, Any]:
+        return {**_molecular_sources(flow, batch[0]), **(sources(batch) if sources is not None else {})}
+
+    return expressivity(
+        flow,
+        lambda module, batch: -module.log_prob(batch[0]),  # type: ignore[operator]
+        (x, torch.from_numpy(index)),
+        sources=offered,
+        blocks=_blocks(flow),
+        features=FEATURES,
+        level=level,
+        checks=checks,
+        seed=seed,
+    )
+
+
+def evenly(ensemble: Ensemble, frames: int, *, like: nn.Module) -> tuple[ndarray, Tensor]:
+    """Indices of ``frames`` frames at most, and their coordinates [frames, atoms, 3] as the module wants them."""
+    p = next(like.parameters())
+    index = np.unique(np.linspace(0, len(ensemble) - 1, frames).astype(int))
+    return index, torch.as_tensor(np.array(ensemble.x[index]), dtype=p.dtype, device=p.device)
 
 
 def watch_expressivity(moment: Moment, *, features: int = 16, level: float = 0.01) -> dict[str, Record]:

@@ -35,6 +35,8 @@ def fit(
     steps: int | None = None,
     epochs: int | None = None,
     max_seconds: float | None = None,
+    from_step: int = 0,
+    from_seconds: float = 0.0,
     batch_size: int = 512,
     learning_rate: float = 1e-3,
     schedule: Schedule | None = None,
@@ -78,6 +80,8 @@ def fit(
         losses: pairs of a weight (number, or function of the step) and a loss; default maximum likelihood.
         steps, epochs, max_seconds: when to end, at least one of them; the learning rate follows whichever ends first,
             so that it has annealed to its last value when the budget ends.
+        from_step, from_seconds: where the budget begins, and the learning rate with it: what a run had behind it that
+            is trained on (``training.growth``).
         batch_size: frames per step, over all processes together.
         learning_rate: of AdamW; ``schedule`` maps the spent share of the budget to a factor on it (default
             ``cosine()``).
@@ -156,7 +160,7 @@ def fit(
         steps=steps, max_seconds=max_seconds, batch_size=batch_size, learning_rate=learning_rate,
         weight_decay=weight_decay, clip_norm=clip_norm, ema=ema, validation=validation, validate_every=validate_every,
         early_stopping=early_stopping, log_every=log_every, max_bad_batches=max_bad_batches, seed=seed,
-        precision=precision, threads=threads, lag=lag,
+        precision=precision, threads=threads, lag=lag, from_step=from_step, from_seconds=from_seconds,
     )  # fmt: skip
     # Imported late: it takes seconds, and reading a recipe or a checkpoint does not need it.
     from lightning_fabric import Fabric

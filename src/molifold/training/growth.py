@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +21,45 @@ from molifold.probes.expressivity.step import Unit
 from molifold.runs import Run
 from molifold.runs.files import read_json, write_json
 from molifold.training.checkpoint import load_into, pad_checkpoint, read_weights
-from molifold.training.diagnosis import diagnose_flow
+from molifold.training.diagnosis import diagnose_layers, evenly
 from molifold.training.recipe import Recipe, build_flow
 from molifold.training.restore import load_flow
 from molifold.training.result import FitResult
 
 #: What is copied from a run into the grown one; its ensembles are linked.
 KEPT = ("run.json", "scalars.jsonl", "events.jsonl", "records")
+#: Where the line search looks, as shares of the step that the verdict found best.
+STEPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+
+#: ``losses(model) -> [examples]``, of examples that did not propose the units.
+Losses = Callable[[nn.Module], Tensor]
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What was added: ``units`` hidden units between the matrices ``hidden`` and ``site``.
+    """``units`` hidden units to add between the matrices ``hidden`` and ``site``.
 
-    ``amplitude`` is where the held-out loss was lowest; ``predicted`` and ``measured`` are its decrease there.
+    Attributes:
+        fan_in: what the units read; rows as in ``Product.seen``.
+        fan_out: what they add to, per unit of their output.
+        shift: what the site gives up of its own, since the units bring it.
+        measured, error: decrease of the mean loss of the held-out examples when the units are added, and its standard
+            error (paired, over examples).
     """
 
     site: str
     hidden: str
     units: int
-    amplitude: float
-    predicted: float
-    measured: float
+    fan_in: Float[Tensor, "d units"] = field(repr=False)
+    fan_out: Float[Tensor, "units out"] = field(repr=False)
+    shift: Float[Tensor, "b out"] = field(repr=False)
+    measured: float = 0.0
+    error: float = 0.0
 
     def words(self) -> str:
         """One sentence."""
-        return (
-            f"{self.units} units added between {self.hidden} and {self.site}; "
-            f"held-out loss lower by {self.measured:.3g} (promised {self.predicted:.3g})"
-        )
+        added = f"{self.units} units added between {self.hidden} and {self.site}"
+        return f"{added}; held-out loss lower by {self.measured:.3g} +- {self.error:.1g} at once"
 
 
 def growable(model: nn.Module, verdict: Verdict) -> bool:
@@ -59,44 +70,75 @@ def growable(model: nn.Module, verdict: Verdict) -> bool:
 
 
 @torch.no_grad()
-def grow_module(model: nn.Module, verdict: Verdict, *, amplitude: float | None = None) -> Growth:
-    """Add the units that ``verdict`` proposes, in place; at amplitude 0 the model's function stays as it is.
+def grow_module(model: nn.Module, verdict: Verdict, *, losses: Losses, steps: Sequence[float] = STEPS) -> Growth:
+    """Add the units that ``verdict`` proposes, in place, with the step that lowers the held-out loss most.
 
-    Fan-in and fan-out are scaled by the root of the amplitude; a unit with a kink at 0 comes as a pair of opposite
-    signs; what the layer knows of its new inputs already, and the units' value at 0, are taken off its matrix and bias.
+    Their fan-in is as long as that of the units that are there: units of short fan-in are linear where the data are,
+    and long remain so. The step is in their fan-out; at 0 the model's function stays as it is, and training finds it. A
+    unit with a kink at 0 comes as a pair of opposite signs; what the layer knows of its new inputs already, and the
+    units' value at 0, are taken off its matrix and bias.
 
     Args:
         model: any module whose two layers are ``nn.Linear``, or molifold's linear layers of atoms.
         verdict: of ``expressivity``, with ``growable(model, verdict)``.
-        amplitude: default: where the line search of the verdict found the lowest loss.
+        losses: of examples that did not propose the units, say ``verdict.examples``.
+        steps: to choose from, as shares of the step that the verdict found best.
 
     Raises:
         ValueError: if the verdict proposes no units that can be added.
     """
     if not growable(model, verdict):
         raise ValueError(f"verdict: got {verdict.words()!r}, which proposes no units between two linear layers")
+    whole, before = _proposed(model, verdict), losses(model).double()
+
+    def tried(step: float) -> Growth:
+        growth = replace(whole, fan_out=step * whole.fan_out, shift=step * whole.shift)
+        trial = copy.deepcopy(model)
+        add_units(trial, growth)
+        saved = torch.nan_to_num(before - losses(trial).double(), nan=-math.inf)
+        return replace(growth, measured=float(saved.mean()), error=float(saved.std() / math.sqrt(len(saved))))
+
+    best = max(map(tried, steps), key=lambda growth: growth.measured)
+    add_units(model, best)
+    return best
+
+
+def _proposed(model: nn.Module, verdict: Verdict) -> Growth:
+    """The units of a verdict, with the step that it found best: the same to first order, but of longer fan-in."""
     assert verdict.growth is not None
     assert verdict.check is not None
-    proposal = verdict.growth
-    amplitude = verdict.check.amplitude if amplitude is None else amplitude
+    proposal, amplitude = verdict.growth, verdict.check.amplitude
     site, hidden = _owner(model, verdict.site), _owner(model, proposal.hidden)
     assert site is not None
     assert hidden is not None
-    unit, root = Unit.of(proposal.activation), math.sqrt(amplitude)
-    alpha, omega = proposal.units.alpha * root, proposal.units.omega * root
+    alpha, omega, unit = proposal.units.alpha, proposal.units.omega, Unit.of(proposal.activation)
+    # Of all inputs of all matrices that are mixed; the constants do not count.
+    length = alpha.reshape(-1, _inputs(hidden) + 1, alpha.shape[1])[:, :-1].flatten(0, 1).norm(dim=0)
+    usual = math.sqrt(hidden.weight.double().square().sum().item() / hidden.weight.shape[-2])
+    scale = usual / length if usual > 0 and bool((length > 0).all()) else torch.full_like(length, math.sqrt(amplitude))
     signs = (1.0, -1.0) if unit.paired else (1.0,)
     slope = unit.left + unit.right if unit.paired else unit.right
-    fan_in = torch.cat([sign * alpha for sign in signs], 1)
-    fan_out = torch.cat([sign * omega / slope for sign in signs])
-    off = -(proposal.units.cleared @ alpha) @ omega
+    fan_in = torch.cat([sign * scale * alpha for sign in signs], 1)
+    fan_out = torch.cat([sign * omega * amplitude / (slope * scale)[:, None] for sign in signs])
+    shift = -amplitude * (proposal.units.cleared @ alpha) @ omega
     # The constant is the last column of the first (shared) matrix.
-    off[_inputs(site)] -= unit.value * fan_out.sum(0)
-    _shift(site, off)
-    _add_outputs(hidden, fan_in)
-    _add_inputs(site, fan_out)
-    return Growth(
-        verdict.site, proposal.hidden, len(fan_out), amplitude, amplitude * verdict.test.slope, verdict.check.measured
-    )
+    shift[_inputs(site)] -= unit.value * fan_out.sum(0)
+    return Growth(verdict.site, proposal.hidden, len(fan_out), fan_in, fan_out, shift)
+
+
+@torch.no_grad()
+def add_units(model: nn.Module, growth: Growth) -> None:
+    """Add the units to ``model``, in place; its weights may differ a little from those that they were found for.
+
+    Raises:
+        ValueError: if the model has no such layers.
+    """
+    site, hidden = _owner(model, growth.site), _owner(model, growth.hidden)
+    if site is None or hidden is None:
+        raise ValueError(f"growth: {growth.site} and {growth.hidden} are not both linear layers of the model")
+    _shift(site, growth.shift)
+    _add_outputs(hidden, growth.fan_in)
+    _add_inputs(site, growth.fan_out)
 
 
 def grow(
@@ -106,11 +148,15 @@ def grow(
     more: float = 0.5,
     places: int = 3,
     frames: int = 4000,
+    anyway: bool = False,
     trust: Sequence[str] = (),
     progress: Callable[[Mapping[str, float]], None] | None = None,
     tell: Callable[[str], None] = lambda line: None,
-) -> FitResult:
+) -> FitResult | None:
     """Diagnose a run, add units where that lowers the held-out loss, and train the larger flow on in a new run.
+
+    Where no layer raises an alarm nothing is added, since units without evidence are a guess; this is told, and nothing
+    is trained unless ``anyway``. A run that was grown can be grown again, until it says so.
 
     Args:
         path: a run that was made by a recipe; it stays as it is.
@@ -118,48 +164,97 @@ def grow(
         more: training budget to add, as a share of the run's own.
         places: layers that grow, at most, the most promising first.
         frames: of the reference that the diagnosis looks at.
+        anyway: train on where nothing grows, too.
         trust: packages outside molifold whose functions the run may name, see ``load_flow``.
         progress: of the training, see ``fit``.
         tell: receives what was done, line by line.
 
+    Returns:
+        FitResult of the training; None if there was none.
+
     Raises:
-        ValueError: if no layer lacks units that can be added, or the run says too little about itself.
+        ValueError: if the run says too little about itself.
         FileExistsError: if ``to`` exists.
+    """
+    target = _target(path, to)
+    reference = Run.open(path).ensemble("reference")
+    flow = load_flow(path, checkpoint="last", trust=trust)
+    found = diagnose_layers(flow, reference, frames=frames, checks=2 * places)
+    _, x = evenly(reference, frames, like=flow)
+    # The indices of layers that are tested by micro-batch count these.
+    held_out = max((v.examples for v in found.verdicts), key=len)
+    growths: list[Growth] = []
+    grown = copy.deepcopy(flow)
+    for verdict in _apart(flow, found.alarms)[:places]:
+        trial = copy.deepcopy(grown)
+        growth = grow_module(trial, verdict, losses=lambda model: -model.log_prob(x[torch.from_numpy(held_out)]))  # type: ignore[operator]
+        if growth.measured > 2 * growth.error:
+            growths.append(growth)
+            grown = trial
+            tell(growth.words())
+        else:
+            tell(f"{verdict.site}: units there would save nothing beyond what was added, so there are none")
+    if not growths:
+        for verdict in found.alarms:
+            tell(verdict.words())
+        tell(f"{path}: no layer lacks hidden units that can be added, so it stays as it is")
+        if not anyway:
+            tell("`molifold diagnose` says what else holds it back; `--anyway` trains it on as it is")
+            return None
+    return extend(path, growths, to=target, more=more, trust=trust, progress=progress)
+
+
+def extend(
+    path: str | Path,
+    growths: Sequence[Growth] = (),
+    *,
+    to: str | Path | None = None,
+    more: float = 0.5,
+    trust: Sequence[str] = (),
+    progress: Callable[[Mapping[str, float]], None] | None = None,
+) -> FitResult:
+    """Train a run on in a new one, with the units of ``growths`` added to its weights, averages and optimiser.
+
+    Arguments and errors as in ``grow``.
     """
     from molifold.training.pipeline import train_recipe
 
+    target, run = _target(path, to), Run.open(path)
+    assert run.recipe is not None
+    assert run.molecule is not None
+    allowed = ("molifold", *trust)
+    step, checkpoint = max(run.checkpoints.items())
+    raw, reference = dict(run.recipe), run.ensemble("reference")
+    before = load_flow(path, checkpoint="last", trust=trust)
+    weights: dict[str, dict[str, Tensor]] = {}
+    for file in checkpoint.glob("*.safetensors"):
+        if file.stem == "optimizer":
+            continue
+        model = build_flow(raw["flow"], run.molecule, reference, trust=allowed).to(next(before.parameters()).dtype)
+        load_into(model, read_weights(checkpoint, file.stem))
+        for growth in growths:
+            add_units(model, growth)
+        weights[file.stem] = model.state_dict()
+    widths = {n: list(p.shape) for n, p in model.named_parameters() if p.shape != before.get_parameter(n).shape}
+    if widths:
+        raw["flow"] = {**raw["flow"], "widths": {**raw["flow"].get("widths", {}), **widths}}
+    raw["training"] = _longer(
+        raw["training"], run, step=step, seconds=read_json(checkpoint / "state.json")["seconds"], more=more
+    )
+    _copy(run, target, raw)
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    pad_checkpoint(checkpoint, target / "checkpoints" / checkpoint.name, weights=weights, parameters=names)
+    return train_recipe(Recipe(raw, trust=allowed), to=target, progress=progress)
+
+
+def _target(path: str | Path, to: str | Path | None) -> Path:
     run = Run.open(path)
     target = run.path.with_name(f"{run.path.name}-grown") if to is None else Path(to)
     if target.exists():
         raise FileExistsError(f"to: {target} exists already; choose another directory")
     if run.recipe is None or run.molecule is None or not run.checkpoints:
         raise ValueError(f"path: {path} keeps no recipe or no checkpoint, expected a run of `molifold train`")
-    flow, reference = load_flow(path, checkpoint="last", trust=trust), run.ensemble("reference")
-    verdicts = _apart(flow, diagnose_flow(flow, reference, frames=frames).layers.alarms)[:places]
-    if not verdicts:
-        raise ValueError(f"path: no layer of {path} lacks hidden units that can be added; see `molifold diagnose`")
-    allowed = ("molifold", *trust)
-    step, checkpoint = max(run.checkpoints.items())
-    raw = dict(run.recipe)
-    grown: dict[str, dict[str, Tensor]] = {}
-    for file in checkpoint.glob("*.safetensors"):
-        if file.stem == "optimizer":
-            continue
-        model = build_flow(raw["flow"], run.molecule, reference, trust=allowed).to(next(flow.parameters()).dtype)
-        load_into(model, read_weights(checkpoint, file.stem))
-        done = [grow_module(model, verdict) for verdict in verdicts]
-        grown[file.stem] = model.state_dict()
-    for growth in done:
-        tell(growth.words())
-    widths = {n: list(p.shape) for n, p in model.named_parameters() if p.shape != flow.get_parameter(n).shape}
-    raw["flow"] = {**raw["flow"], "widths": {**raw["flow"].get("widths", {}), **widths}}
-    raw["training"] = _longer(
-        raw["training"], run, step=step, seconds=read_json(checkpoint / "state.json")["seconds"], more=more
-    )
-    _copy(run, target, raw)
-    names = [n for n, p in model.named_parameters() if p.requires_grad]
-    pad_checkpoint(checkpoint, target / "checkpoints" / checkpoint.name, weights=grown, parameters=names)
-    return train_recipe(Recipe(raw, trust=allowed), to=target, progress=progress)
+    return target
 
 
 def _apart(model: nn.Module, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -176,14 +271,18 @@ def _apart(model: nn.Module, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _longer(training: Mapping[str, Any], run: Run, *, step: int, seconds: float, more: float) -> dict[str, Any]:
+    """A budget that begins where the run ended, and the learning rate with it: new units need its full size.
+
+    Reference: Loshchilov and Hutter (2017), arXiv 1608.03983 (warm restarts).
+    """
     longer = dict(training)
     if "epochs" in longer:
         longer.pop("epochs")
         longer["steps"] = run.info["settings"]["steps"]
     if longer.get("steps") is not None:
-        longer["steps"] = step + max(1, round(more * longer["steps"]))
+        longer |= {"steps": step + max(1, round(more * longer["steps"])), "from_step": step}
     if longer.get("max_seconds") is not None:
-        longer["max_seconds"] = seconds + more * longer["max_seconds"]
+        longer |= {"max_seconds": seconds + more * longer["max_seconds"], "from_seconds": seconds}
     return longer
 
 
@@ -198,7 +297,8 @@ def _copy(run: Run, target: Path, raw: Mapping[str, Any]) -> None:
     shutil.copytree(run.path / "ensembles", target / "ensembles", copy_function=_link)
     info = read_json(target / "run.json")
     settings = {
-        k: raw["training"].get(k, v) if k in ("steps", "max_seconds") else v for k, v in info["settings"].items()
+        k: raw["training"].get(k, v) if k in ("steps", "max_seconds", "from_step", "from_seconds") else v
+        for k, v in info["settings"].items()
     }
     write_json(target / "run.json", {**info, "recipe": dict(raw), "settings": settings, "state": "stopped"})
 

@@ -30,6 +30,8 @@ class Settings:
     precision: str
     threads: int = 1
     lag: int | None = None
+    from_step: int = 0
+    from_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps is None and self.max_seconds is None:
@@ -40,6 +42,12 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: got {value!r}, expected a positive number")
+        for name, end in (("from_step", self.steps), ("from_seconds", self.max_seconds)):
+            value = getattr(self, name)
+            if value < 0 or (end is not None and value >= end):
+                raise ValueError(
+                    f"{name}: got {value!r}, expected a number from 0 to below the end of the budget, {end}"
+                )
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema: got {self.ema!r}, expected a decay between 0 and 1, or None for no average")
         if not 0 <= self.validation < 1:

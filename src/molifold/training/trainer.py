@@ -114,9 +114,10 @@ class Trainer:
 
     def spent(self, seconds: float) -> float:
         """Share of the budget that is spent, in [0, 1]: of steps or of time, whichever is further."""
-        by_steps = self.progress.step / self.settings.steps if self.settings.steps else 0.0
-        by_time = seconds / self.settings.max_seconds if self.settings.max_seconds else 0.0
-        return min(1.0, max(by_steps, by_time))
+        now, s = self.progress.step, self.settings
+        by_steps = (now - s.from_step) / (s.steps - s.from_step) if s.steps else 0.0
+        by_time = (seconds - s.from_seconds) / (s.max_seconds - s.from_seconds) if s.max_seconds else 0.0
+        return max(0.0, min(1.0, max(by_steps, by_time)))
 
     # ------------------------------------------------------------------ the step
 
@@ -138,7 +139,7 @@ class Trainer:
     def learning_rate(self, spent: float) -> float:
         """The rate of the next step."""
         # Half a step ahead, so that the first step of a warm-up does something and the last one is not zero.
-        ahead = 0.5 / self.settings.steps if self.settings.steps else 0.0
+        ahead = 0.5 / (self.settings.steps - self.settings.from_step) if self.settings.steps else 0.0
         return self.settings.learning_rate * self.schedule(min(1.0, spent + ahead))
 
     def advance(self, spent: float) -> Outcome:
