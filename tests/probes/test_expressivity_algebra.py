@@ -61,15 +61,16 @@ def test_singular_inputs_are_left_out_whatever_their_unit():
 
 
 def test_prediction_is_the_decrease_of_a_quadratic_loss():
-    """|V - direction|^2 is lower by 2 slope - norm: share and slope of fold b are what least squares says."""
+    """Of |V - amplitude * direction|^2, at the amplitude that least squares finds."""
     b, v, source = problem(5)
     proposal = propose(moments_of(b[:200], v[:200], source[:200]))
     check = Verification.of(proposal)
     check.add(b[200:, None], v[200:, None], {"c": source[200:, None]}, sizes=torch.ones(200))
     found = score(check.units["c"])
     left = v[200:] - b[200:] @ proposal.weights
-    after = left - proposal.units["c"].direction(b[200:], source[200:])
-    assert found.share == pytest.approx(1 - float(after.square().sum() / left.square().sum()), rel=1e-9)
+    direction = proposal.units["c"].direction(b[200:], source[200:])
+    best = np.linalg.lstsq(direction.reshape(-1, 1).numpy(), left.reshape(-1).numpy(), rcond=None)[1].item()
+    assert found.share == pytest.approx(1 - best / float(left.square().sum()), rel=1e-9)
     assert found.groups == 200
     assert found.t > 5
 
@@ -99,3 +100,20 @@ def test_t_is_standard_normal_where_there_is_nothing_to_find():
         t.append(score(check.units["c"]).t)
     assert abs(np.mean(t)) < 0.15
     assert 0.9 < np.std(t) < 1.1
+
+
+def test_a_direction_that_is_fitted_to_noise_too_is_too_long_but_found():
+    """Three hundred outputs, as the parameters of splines: at full length the proposal explains less than nothing."""
+    rows, outputs = 2000, 300
+    b = torch.ones(rows, 1, dtype=torch.float64)
+    source, noise = normal(rows, 40, seed=1), normal(rows, outputs, seed=2)
+    signal = 0.6 * source[:, :1] @ torch.nn.functional.normalize(normal(1, outputs, seed=3))
+    v, half = signal + noise, rows // 2
+    check = Verification.of(propose(moments_of(b[:half], v[:half], source[:half])))
+    check.add(b[half:, None], v[half:, None], {"c": source[half:, None]}, sizes=torch.ones(half))
+    tally = check.units["c"]
+    found = score(tally)
+    assert found.t > 4
+    assert 2 * float(torch.cat(tally.scores).sum()) < tally.norm
+    # No longer than what the signal itself is of all that was asked for, and more than nothing.
+    assert 0 < found.share < 1.2 * float(signal.square().sum() / v.square().sum())

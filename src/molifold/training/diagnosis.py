@@ -289,7 +289,7 @@ def diagnose_layers(
     frames: int = 4000,
     sources: Callable[[Any], Mapping[str, Any]] | None = None,
     level: float = 0.01,
-    checks: int = 5,
+    checks: int = 8,
     seed: int = 0,
 ) -> Expressivity:
     """Verdicts of all layers on ``evenly(reference, frames)``; arguments as in ``diagnose`` and ``expressivity``."""

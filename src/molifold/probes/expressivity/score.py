@@ -139,7 +139,8 @@ class Score:
     Attributes:
         gain: decrease of the mean loss per unit of amplitude, to first order, with standard error ``error`` over
             ``groups`` independent groups (molecules, frames).
-        share: squared norm of what was left that the direction explains, as a fraction; can be negative.
+        share: squared norm of what was left that the direction explains at its best amplitude, as a fraction; negative
+            where that amplitude is.
         slope: as ``gain``, but of the mean loss itself on these rows: what a small step is compared with.
         t: ``gain / error``; standard normal where there is nothing to find.
     """
@@ -173,8 +174,10 @@ def score(tally: Tally) -> Score:
     spread = float((q - gain * n).square().sum())
     # One group alone says nothing about its error.
     error = math.sqrt(groups / (groups - 1) * spread) / float(n.sum()) if groups > 1 else math.inf
-    explained = 2 * float(q.sum()) - tally.norm
-    return Score(gain, error, explained / tally.left if tally.left > 0 else 0.0, groups, tally.slope / float(n.sum()))
+    # At the amplitude that suits these rows: a direction that was fitted to noise as well is too long, not wrong.
+    size = tally.norm * tally.left
+    share = float(q.sum()) * abs(float(q.sum())) / size if size > 0 else 0.0
+    return Score(gain, error, share, groups, tally.slope / float(n.sum()))
 
 
 @dataclass
