@@ -183,6 +183,19 @@ def test_frames_are_superposed_and_keep_their_shape(desk, frames):
         desk.answer("frames", {"name": "one/generated", "rows": [0, 300]})
 
 
+def test_broken_frames_are_left_out_of_bundles(tmp_path, frames):
+    x = np.array(frames.x[:20])
+    x[3, 4] = np.nan
+    x[7] = np.inf
+    Ensemble(frames.molecule, x).save(tmp_path / "broken")
+    desk = Desk(Collection([tmp_path / "broken"]))
+    answer = ask(desk, "frames", name="broken", rows=[3, 5, 7, 8])
+    assert answer["rows"].tolist() == [5, 8]
+    assert np.allclose(answer["x"], ask(desk, "frames", name="broken", rows=[5, 8])["x"])
+    with pytest.raises(ValueError, match="rows: got frame 3 with coordinates that are not finite"):
+        desk.answer("frames", {"name": "broken", "rows": [3]})
+
+
 def test_bundles_of_two_ensembles_lie_in_one_direction(desk, frames):
     """The first frame is where Kabsch's rotation puts it onto the structure that was given; the others go with it."""
     axis, angle = np.array([1.0, 2.0, 2.0]) / 3, 2.0

@@ -175,10 +175,13 @@ class Desk:
         return pack({"values": self.measured(name).column(column)})
 
     def frames(self, name: str, *, rows: list[int], onto: list[float] | None = None) -> bytes:
-        """Structures of some frames [n, atoms, 3] in nm, superposed on the first of them, and that on ``onto``."""
-        chosen = _some(rows, MOST_FRAMES)
+        """Structures of some frames [n, atoms, 3] in nm, superposed on the first of them, and that on ``onto``.
+
+        Frames that are broken (not all coordinates finite) are left out.
+        """
         target = None if onto is None else np.asarray(onto, dtype=np.float32).reshape(-1, 3)
-        return pack({"x": self.measured(name).frames(chosen, onto=target), "rows": chosen})
+        chosen, x = self._whole(name, rows, onto=target)
+        return pack({"x": x, "rows": chosen})
 
     def rows(self, name: str, *, rows: list[int] | None = None, seed: int = 0) -> bytes:
         """Every degree of freedom [quantities, n] of some frames; without ``rows``, of frames chosen at random."""
@@ -213,10 +216,22 @@ class Desk:
             raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(KINDS)}")
         molecule = m.ensemble.molecule
         drawn = None if x is None else np.asarray(x, dtype=np.float32).reshape(1, molecule.n_atoms, 3)
-        chosen = Ensemble(molecule, m.frames(_some(rows or [], MOST_FRAMES)) if drawn is None else drawn)
+        chosen = Ensemble(molecule, self._whole(name, rows or [])[1] if drawn is None else drawn)
         with tempfile.TemporaryDirectory() as folder:
             path = write(chosen, Path(folder) / f"frames.{kind}")
             return pack({"bytes": np.frombuffer(path.read_bytes(), dtype=np.uint8)})
+
+    def _whole(self, name: str, rows: list[int], *, onto: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Those of some frames that are whole, and their structures."""
+        chosen = _some(rows, MOST_FRAMES)
+        x = self.measured(name).frames(chosen, onto=onto)
+        whole = np.isfinite(x).all((1, 2))
+        if len(x) and not whole.any():
+            told = f"frame {chosen[0]}" if len(chosen) == 1 else f"{len(chosen)} frames"
+            raise ValueError(
+                f"rows: got {told} with coordinates that are not finite, expected whole frames; pick others"
+            )
+        return chosen[whole], x[whole]
 
     def _statistics(self, run: str, ensemble: str, step: int | None) -> Statistics:
         name = drawn_by(self.collection, run) or ensemble

@@ -126,7 +126,8 @@ class Measured:
     ) -> Float[ndarray, "n atoms 3"]:
         """Structures (nm, float32) of some frames, superposed by their heavy atoms on the first.
 
-        The first is superposed on ``onto``, so that several ensembles of one molecule lie in the same direction.
+        The first is superposed on ``onto``, so that several ensembles of one molecule lie in the same direction. Frames
+        whose coordinates are not all finite stay as they are.
 
         Raises:
             ValueError: if ``onto`` has another number of atoms.
@@ -137,13 +138,16 @@ class Measured:
         heavy = np.array([e != "H" for e in self.ensemble.molecule.elements], dtype=float)
         if heavy.sum() < 3:
             heavy = np.ones_like(heavy)
-        if not len(x):
+        whole = np.isfinite(x).all((1, 2))
+        if not whole.any():
             return x
-        centred = x - (heavy[:, None] * x).sum(1, keepdims=True) / heavy.sum()
+        centred = x[whole] - (heavy[:, None] * x[whole]).sum(1, keepdims=True) / heavy.sum()
         if onto is not None and onto.shape != x.shape[1:]:
             raise ValueError(f"onto: got {len(onto)} atoms, expected the {x.shape[1]} of {self.ensemble.molecule!r}")
         first = centred[0] if onto is None else superpose(centred[:1], onto, weights=heavy)[0]
-        return superpose(centred, first, weights=heavy).astype(np.float32)
+        x = x.astype(np.float32)
+        x[whole] = superpose(centred, first, weights=heavy)
+        return x
 
     def rows(self, rows: Int[ndarray, " n"]) -> Float[ndarray, "quantities n"]:
         """Every degree of freedom of some frames, float32, in the order of ``freedoms``."""
