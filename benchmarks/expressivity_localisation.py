@@ -151,8 +151,10 @@ def rivals(flow: Flow, x: torch.Tensor) -> dict[str, dict[str, float]]:
 
 
 def rank_of(site: str, scores: dict[str, float], among: set[str]) -> int:
-    """1 if ``site`` has the largest score; ties count against it."""
-    return 1 + sum(v >= scores.get(site, -np.inf) for n, v in scores.items() if n != site and n in among)
+    """1 if ``site`` has the largest score; ties count against it, and what is not told at all comes last."""
+    if site not in scores:
+        return len(among)
+    return 1 + sum(v >= scores[site] for n, v in scores.items() if n != site and n in among)
 
 
 def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> dict[str, object]:
