@@ -166,7 +166,7 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
     with torch.no_grad():
         lost = float((loss(student, (x,)) - loss(flow, (x,))).mean())
     blocks = [name for name, m in student.named_modules() if isinstance(m, Transform)]
-    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=4)
+    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=6)
     order = [v.site for v in report.verdicts if v.source]
     scores = {"ours": {name: -float(rank) for rank, name in enumerate(order)}, **rivals(student, x)}
     places, everything = set(layers(student)), {v.site for v in report.verdicts}
@@ -183,7 +183,7 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
     row |= {
         f"contrast of {name}": c for name, c in contrasts(report[site], [v for v in found if v.site != site]).items()
     }
-    row |= {"kind": report[site].kind, "t": report[site].tests[UPSTREAM].t, "saved": report[site].cut}
+    row |= {"kind": report[site].kind, "t": report[site].evidence, "saved": report[site].cut}
     row |= {"first": report.verdicts[0].site, "alarms": len(report.alarms)}
     return {**row, "seconds": time.process_time() - start}
 

@@ -194,7 +194,7 @@ def test_examples_that_ask_for_much_more_than_others_do_not_decide_what_is_propo
     model = mlp(4, 1, 2)
     t = {}
     for bound in (1.0, 1e9):
-        monkeypatch.setattr(sys.modules["molifold.probes.expressivity.sites"], "BOUND", bound)
+        monkeypatch.setattr(sys.modules["molifold.probes.expressivity.probe"], "PROPOSING", bound)
         for seed in range(16):
             x, noise = normal(1200, 4, seed=100 + seed), normal(1200, 2, seed=200 + seed)
             y = model(x).detach() + 0.15 * x[:, :2] + noise * torch.exp(1.3 * normal(1200, 1, seed=300 + seed))
@@ -202,3 +202,23 @@ def test_examples_that_ask_for_much_more_than_others_do_not_decide_what_is_propo
             t[bound, seed] = report["2.weight"].tests["upstream"].t
     gained = np.array([t[1.0, seed] - t[1e9, seed] for seed in range(16)])
     assert gained.mean() > 2 * gained.std(ddof=1) / 4
+
+
+def test_a_lack_that_t_cannot_see_for_a_few_examples_is_suspected_and_proved_by_a_step():
+    """Where a residual is small the gradient of its root grows without bound: t is of noise, the loss itself is not."""
+
+    def roots(model, batch):
+        return (model(batch[0]) - batch[1]).abs().pow(0.4).sum(1)
+
+    found = {}
+    for signal in (0.5, 0.0):
+        for seed in range(4):
+            torch.manual_seed(seed)
+            model = mlp(4, 1, 2)
+            x = normal(4000, 4, seed=60 + seed)
+            y = model(x).detach() + signal * torch.tanh(x[:, 1:3]) + normal(4000, 2, seed=70 + seed)
+            found[signal, seed] = expressivity(model, roots, (x, y), features=0, seed=seed)
+    lacking = [found[0.5, seed] for seed in range(4)]
+    assert all(report.alarms for report in lacking)
+    assert np.median([report["2.weight"].tests["upstream"].t for report in lacking]) < 3
+    assert not any(found[0.0, seed].alarms for seed in range(4))

@@ -13,7 +13,17 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from molifold.probes.expressivity.score import Proposal, Score, Tally, Verification, propose, score
-from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM, ExampleLoss, Rows, Sites, Sources, take
+from molifold.probes.expressivity.sites import (
+    NONLINEAR,
+    PROPOSING,
+    SUSPECTING,
+    UPSTREAM,
+    ExampleLoss,
+    Rows,
+    Sites,
+    Sources,
+    take,
+)
 from molifold.probes.expressivity.statistics import Moments
 from molifold.probes.expressivity.step import check_step
 from molifold.probes.expressivity.verdict import Expressivity, Kind, NewUnits, Verdict
@@ -105,7 +115,7 @@ def expressivity(
             for rows in found:
                 flat = {name: c.flatten(0, 1) for name, c in rows.sources.items()}
                 again = _again(rows, found)
-                wanted = (rows.v * rows.bounds[:, None, None]).flatten(0, 1)
+                wanted = (rows.v * rows.bounds(PROPOSING)[:, None, None]).flatten(0, 1)
                 moments.setdefault(rows.site, Moments()).add(
                     rows.b.flatten(0, 1), wanted, flat, examples=0 if again else int(rows.sizes.sum())
                 )
@@ -117,15 +127,20 @@ def expressivity(
             for rows in found:
                 if rows.site in verifications:
                     again = _again(rows, found)
-                    verifications[rows.site].add(rows.b, rows.v, rows.sources, sizes=rows.sizes, again=again)
+                    verifications[rows.site].add(
+                        rows.b, rows.v, rows.sources, sizes=rows.sizes, bounds=rows.bounds(SUSPECTING), again=again
+                    )
         held_out = torch.cat([index for index, _ in verifying]).numpy()
         before = torch.cat(losses)
         if not bool(before.isfinite().all()):
             raise ValueError(f"loss: {int((~before.isfinite()).sum())} of {len(before)} losses are not finite")
         tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
-        verdicts = [_judge(site, v, level / max(tests, 1), held_out) for site, v in verifications.items()]
-        verdicts = _confirm(verdicts, verifications, sites, [part for _, part in verifying], before, checks)
-        verdicts = _explained(sorted(verdicts, key=_severity), level / max(tests, 1))
+        level_each = level / max(tests, 1)
+        verdicts = [_judge(site, v, level_each, held_out) for site, v in verifications.items()]
+        suspects = {site: _suspect(site, v, level_each, held_out) for site, v in verifications.items()}
+        parts = [part for _, part in verifying]
+        verdicts = _confirm(verdicts, suspects, verifications, sites, parts, before, checks, level_each)
+        verdicts = _explained(sorted(verdicts, key=_severity), level_each)
     return Expressivity(tuple(verdicts), tuple(sites.uncovered), count, float(before.mean()), level, tests)
 
 
@@ -134,18 +149,18 @@ def _again(rows: Rows, found: Sequence[Rows]) -> bool:
     return any(other.position < rows.position and other.site == rows.site for other in found)
 
 
-def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -> Verdict:
-    """The verdict of the tests alone."""
+def _judge(site: str, found: Verification, level: float, held_out: np.ndarray, *, suspected: str = "") -> Verdict:
+    """The verdict of the tests alone; or what it would be if the source that is ``suspected`` were missing."""
     layer = score(found.layer)
     tests = {name: score(tally) for name, tally in found.units.items()}
     left = 1 - layer.share
     linear = tests[UPSTREAM].share * left if UPSTREAM in tests else 0.0
     nonlinear = tests[NONLINEAR].share * left - linear if NONLINEAR in tests else 0.0
     missing = {n: s for n, s in tests.items() if s.share > 0 and s.groups >= GROUPS and s.p_value() < level}
-    source, kind = "", "sound"
-    if missing:
+    source, kind = suspected, "under-powered" if suspected else "sound"
+    if missing and not suspected:
         source, kind = _simplest(missing), "under-powered"
-    elif layer.share > WORTH and layer.groups >= GROUPS and layer.p_value() < level:
+    elif not suspected and layer.share > WORTH and layer.groups >= GROUPS and layer.p_value() < level:
         kind = "under-trained"
     tally = found.units[source] if source else found.layer
     scores = torch.cat(tally.scores).cpu().numpy()
@@ -166,6 +181,15 @@ def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -
     )
 
 
+def _suspect(site: str, found: Verification, level: float, held_out: np.ndarray) -> Verdict | None:
+    """What t cannot see because of a few examples: new units may help, which a real step must prove."""
+    tests = {name: score(tally) for name, tally in found.units.items()}
+    likely = {n: s for n, s in tests.items() if s.groups >= GROUPS and s.p_value(s.bounded) < level}
+    if not likely:
+        return None
+    return _judge(site, found, level, held_out, suspected=max(likely, key=lambda n: likely[n].bounded))
+
+
 def _simplest(missing: Mapping[str, Score]) -> str:
     """The source that explains most; one that is simpler to give, if it explains nearly as much."""
     named = sorted((n for n in missing if n not in (UPSTREAM, NONLINEAR)), key=lambda n: -missing[n].share)
@@ -183,21 +207,38 @@ def _positions(tally: Tally) -> np.ndarray:
 
 def _confirm(
     verdicts: list[Verdict],
+    suspects: Mapping[str, Verdict | None],
     found: dict[str, Verification],
     sites: Sites,
     batches: list[Any],
     before: Tensor,
     checks: int,
+    level: float,
 ) -> list[Verdict]:
-    """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful."""
+    """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful.
+
+    Half of the steps go to suspects, whose step must be as certain as a test: the mean loss cannot be lowered where
+    nothing is missing, whatever the gradients look like.
+    """
     # Of a log-likelihood, t^2 / (2 groups) is the decrease to be had; shares and gains depend on units of the layer.
     told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (not v.source, -v.test.t))
-    checked = {v.site: replace(v, kind="doubtful") for v in told[checks:] if v.source}
-    for verdict in told[:checks]:
+    likely = sorted((v for v in suspects.values() if v is not None), key=lambda v: -v.test.bounded)[: checks // 2]
+    gravest = told[: checks - len([v for v in likely if v.site not in {t.site for t in told[:checks]}])]
+    checked = {v.site: replace(v, kind="doubtful") for v in told if v.source}
+
+    def step(verdict: Verdict) -> Verdict:
         proposal: Proposal = found[verdict.site].proposal
         check = check_step(sites, verdict.site, proposal, verdict.source, batches, before, slope=verdict.test.slope)
         kind: Kind = verdict.kind if check.holds else "doubtful"
-        checked[verdict.site] = replace(verdict, kind=kind, check=check, growth=_growth(verdict, proposal, sites))
+        return replace(verdict, kind=kind, check=check, growth=_growth(verdict, proposal, sites))
+
+    for verdict in gravest:
+        checked[verdict.site] = step(verdict)
+    for verdict in likely:
+        if verdict.site not in {v.site for v in gravest}:
+            done = step(verdict)
+            if done.kind != "doubtful" and done.check is not None and done.test.p_value(done.check.t) < level:
+                checked[verdict.site] = done
     return [checked.get(v.site, v) for v in verdicts]
 
 
@@ -240,8 +281,10 @@ def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | No
 def _severity(verdict: Verdict) -> tuple[int, float]:
     """The gravest kind first, then by t: t^2 / (2 groups) is what a log-likelihood could gain."""
     order = ("under-powered", "under-trained", "doubtful", "sound")
-    found = [verdict.test] if verdict.kind != "sound" else list(verdict.tests.values())
-    return order.index(verdict.kind), -max((s.t for s in found), default=0.0)
+    found = (
+        [verdict.evidence, *(s.t for s in verdict.tests.values())] if verdict.kind == "sound" else [verdict.evidence]
+    )
+    return order.index(verdict.kind), -max(found)
 
 
 def _examples(batch: Any) -> int:

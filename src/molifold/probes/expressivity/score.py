@@ -97,11 +97,13 @@ def propose(moments: Moments, *, max_units: int = MAX_UNITS) -> Proposal:
 class Tally:
     """One direction on the rows of fold b: score per group, and squared norms.
 
-    ``scores`` and ``sizes`` (examples) by group; ``norm`` of the direction, ``left`` of what it should follow,
-    ``slope`` its product with all of the desired update: the first-order decrease, times the examples.
+    ``scores``, ``bounded`` (the same, limited to what a group may ask for) and ``sizes`` (examples) by group; ``norm``
+    of the direction, ``left`` of what it should follow, ``slope`` its product with all of the desired update: the
+    first-order decrease, times the examples.
     """
 
     scores: list[Tensor] = field(default_factory=list)
+    bounded: list[Tensor] = field(default_factory=list)
     sizes: list[Tensor] = field(default_factory=list)
     positions: list[Tensor] = field(default_factory=list)
     norm: float = 0.0
@@ -114,7 +116,16 @@ class Tally:
         """Number of independent groups."""
         return sum(len(part) for part in self.scores)
 
-    def add(self, wanted: Tensor, left: Tensor, direction: Tensor, sizes: Tensor, *, batch: int) -> None:
+    def add(
+        self,
+        wanted: Tensor,
+        left: Tensor,
+        direction: Tensor,
+        sizes: Tensor,
+        *,
+        batch: int,
+        bounds: Tensor | float = 1.0,
+    ) -> None:
         """Add rows [groups, positions, out]: the desired update, what is left of it, and the direction.
 
         Rows of the same ``batch`` come from several uses of a layer and belong to the same groups.
@@ -123,8 +134,10 @@ class Tally:
         self.positions.append(rows.sum(0))
         if batch == self.batch:
             self.scores[-1] = self.scores[-1] + rows.sum(1)
+            self.bounded[-1] = self.bounded[-1] + bounds * rows.sum(1)
         else:
             self.scores.append(rows.sum(1))
+            self.bounded.append(bounds * rows.sum(1))
             self.sizes.append(sizes)
             self.batch = batch
         self.slope += float((wanted * direction).sum())
@@ -143,6 +156,9 @@ class Score:
             where that amplitude is.
         slope: as ``gain``, but of the mean loss itself on these rows: what a small step is compared with.
         t: ``gain / error``; standard normal where there is nothing to find.
+        bounded: the same with what every example asks for bounded. Where a few examples ask for much more than the rest
+            it suspects what t cannot see; but what is cut of skewed updates is not zero in the mean, so that it proves
+            nothing.
     """
 
     gain: float
@@ -150,17 +166,18 @@ class Score:
     share: float
     groups: int
     slope: float = 0.0
+    bounded: float = 0.0
 
     @property
     def t(self) -> float:
         """Gain in units of its error."""
         return self.gain / self.error if self.error > 0 else 0.0
 
-    def p_value(self) -> float:
-        """Probability of such a t or a larger one where there is nothing to gain (Student, groups - 1)."""
+    def p_value(self, t: float | None = None) -> float:
+        """Probability of such a t (or of another) or a larger one, where nothing is to gain (Student, groups - 1)."""
         from scipy.stats import t as student
 
-        return float(student.sf(self.t, max(self.groups - 1, 1)))
+        return float(student.sf(self.t if t is None else t, max(self.groups - 1, 1)))
 
     def __repr__(self) -> str:
         return f"Score(gain {self.gain:.3g} +- {self.error:.2g}, share {self.share:.1%}, t {self.t:.1f})"
@@ -177,7 +194,10 @@ def score(tally: Tally) -> Score:
     # At the amplitude that suits these rows: a direction that was fitted to noise as well is too long, not wrong.
     size = tally.norm * tally.left
     share = float(q.sum()) * abs(float(q.sum())) / size if size > 0 else 0.0
-    return Score(gain, error, share, groups, tally.slope / float(n.sum()))
+    limited = torch.cat(tally.bounded).double()
+    spread = float((limited - limited.sum() / n.sum() * n).square().sum())
+    bounded = float(limited.sum()) / math.sqrt(groups / (groups - 1) * spread) if groups > 1 and spread > 0 else 0.0
+    return Score(gain, error, share, groups, tally.slope / float(n.sum()), bounded)
 
 
 @dataclass
@@ -201,6 +221,7 @@ class Verification:
         sources: Mapping[str, Float[Tensor, "groups positions c"]],
         *,
         sizes: Float[Tensor, " groups"],
+        bounds: Float[Tensor, " groups"] | float = 1.0,
         again: bool = False,
     ) -> None:
         """Add rows; ``sizes`` are the numbers of examples of the groups; ``again``: of the last call's groups."""
@@ -210,4 +231,5 @@ class Verification:
         self.layer.add(v, v, followed, sizes, batch=self.batch)
         for name in self.proposal.units.keys() & sources.keys():  # one use of a layer may lack what another has
             units = self.proposal.units[name]
-            self.units[name].add(v, v - followed, units.direction(b, sources[name].double()), sizes, batch=self.batch)
+            direction = units.direction(b, sources[name].double())
+            self.units[name].add(v, v - followed, direction, sizes, batch=self.batch, bounds=bounds)

@@ -25,11 +25,11 @@ UPSTREAM = "upstream"
 #: Random nonlinear functions of it.
 NONLINEAR = "nonlinear"
 
-#: An example that asks for more than this many times what is typical counts as if it asked for so much where directions
-#: are proposed. Narrow bins of a spline make gradients hundreds of times the typical one in a percent of the examples,
-#: which would decide alone; and noise grows with what is asked for. Any direction may be proposed: it is verified on
-#: other examples, as they are.
-BOUND = 1.0
+#: An example that asks for more than this many times what is typical counts as if it asked for so much: where
+#: directions are proposed, and where layers are suspected. Narrow bins of a spline make gradients hundreds of times the
+#: typical one in a percent of the examples, which would decide alone; and noise grows with what is asked for. Any
+#: direction may be proposed: it is verified on other examples, as they are.
+PROPOSING, SUSPECTING = 1.0, 5.0
 
 #: Positions per example beyond which rows of two layers are taken to correspond by their order alone.
 TRACED = 256
@@ -94,8 +94,8 @@ class Wire:
 class Rows:
     """Rows of one site from one micro-batch: ``b`` seen, ``v`` desired update, ``sources``, all [groups, positions, *].
 
-    ``sizes`` [groups]: how many examples a group holds (1, or all of them where rows are shared). ``bounds`` [groups]:
-    factors that limit what a group asks for, see ``BOUND``.
+    ``sizes`` [groups]: how many examples a group holds (1, or all of them where rows are shared). ``asked`` [groups]:
+    size of what a group asks for, in units of the typical one (0 where rows are shared).
     """
 
     site: str
@@ -104,7 +104,11 @@ class Rows:
     v: Tensor
     sources: dict[str, Tensor]
     sizes: Tensor
-    bounds: Tensor
+    asked: Tensor
+
+    def bounds(self, bound: float) -> Float[Tensor, " groups"]:
+        """Factors that limit what every group asks for to ``bound`` times the typical."""
+        return bound / self.asked.clamp(min=bound)
 
 
 class Sites:
@@ -246,9 +250,8 @@ class Sites:
             scale = math.sqrt(n)
         sizes = b.new_full((1,), float(n)) if wire.layout.shared else b.new_ones(n)
         scaled = {name: c * scale for name, c in sources.items()}
-        asked = wanted.square().sum((1, 2)).sqrt()
-        bounds = (BOUND * wire.typical / asked.clamp(min=1e-300)).clamp(max=1.0)
-        return Rows(wire.site, i, b * scale, wanted / scale, scaled, sizes, bounds)
+        asked = wanted.square().sum((1, 2)).sqrt() / wire.typical
+        return Rows(wire.site, i, b * scale, wanted / scale, scaled, sizes, asked)
 
     def _gathered(self, u: int, gather: Tensor | None, products: Sequence[Product], b: Tensor) -> Tensor:
         rows = self.wires[u].layout.canonical(products[u].seen())

@@ -46,6 +46,11 @@ class Check:
     spread: float
 
     @property
+    def t(self) -> float:
+        """The measured decrease in units of its error."""
+        return self.measured / self.error if self.error > 0 else 0.0
+
+    @property
     def holds(self) -> bool:
         """Whether the promise is kept, and the decrease certain and large enough for an alarm."""
         return self.measured > max(KEPT * self.predicted, 2 * self.error, WORTHWHILE * self.spread)
@@ -104,6 +109,13 @@ class Verdict:
         return self.tests.get(self.source, self.layer)
 
     @property
+    def evidence(self) -> float:
+        """The t of the test; of an alarm that of the real step, if it is larger."""
+        return max(
+            self.test.t, self.check.t if self.kind == "under-powered" and self.check is not None else self.test.t
+        )
+
+    @property
     def share(self) -> float:
         """Share of what the layer leaves that the missing source explains."""
         return self.test.share
@@ -122,7 +134,7 @@ class Verdict:
         """The verdict as one or two sentences."""
         if self.kind == "sound":
             return f"{self.site}: nothing to gain here"
-        evidence = f"(t {self.test.t:.1f} over {self.test.groups} groups)"
+        evidence = f"(t {self.evidence:.1f} over {self.test.groups} groups)"
         if not self.source:
             text = f"{self.site} could still follow {self.under_trained:.1%} of what the loss asks {evidence}; train on"
         else:

@@ -51,7 +51,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> dict[str, ndarray]:
         "name": np.array([v.site for v in verdicts]),
         "kind": np.array([v.kind for v in verdicts]),
         "missing": np.array([v.source for v in verdicts]),
-        "t": np.array([v.test.t for v in verdicts]),
+        "t": np.array([v.evidence for v in verdicts]),
         "under_trained": np.array([v.under_trained for v in verdicts]),
         "linear": np.array([v.reducible_linear for v in verdicts]),
         "nonlinear": np.array([v.reducible_nonlinear for v in verdicts]),
