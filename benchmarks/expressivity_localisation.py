@@ -234,17 +234,23 @@ def main() -> None:
 
 def summary(plants: list[dict]) -> list[dict[str, object]]:
     """How often each way names the planted layer first, and among the first three; intervals are Clopper-Pearson."""
+    stiff = [p for p in plants if p["place"] < SIZE["layers"] * SIZE["couplings"]]
+    turning = [p for p in plants if p not in stiff]
+    cases = [("ours", "", plants), ("ours", ", stiff couplings", stiff), ("ours", ", torsion couplings", turning)]
+    cases += [(name, "", plants) for name in ("raw bottleneck", "low rank", "gradient norm")]
     rows = []
-    for name in ("ours", "raw bottleneck", "low rank", "gradient norm"):
-        ranks, everything = (np.array([p[key] for p in plants]) for key in (name, f"{name}, all"))
+    for name, which, some in cases:
+        if not some:
+            continue
+        ranks, everything = (np.array([p[key] for p in some]) for key in (name, f"{name}, all"))
         inside = binomtest(int((ranks == 1).sum()), len(ranks)).proportion_ci()
         row: dict[str, object] = {
-            "method": name, "plants": len(plants), "first of 24 layers": float((ranks == 1).mean()),
+            "method": name + which, "plants": len(some), "first of 24 layers": float((ranks == 1).mean()),
             "95 % interval": f"{inside.low:.3f} to {inside.high:.3f}", "first three": float((ranks <= 3).mean()),
             f"first of all {plants[0]['matrices']} matrices": float((everything == 1).mean()),
         }  # fmt: skip
         for what in ("shares", "decreases", "decreases, cleared"):
-            middle = np.median([p[f"contrast of {what}"] for p in plants])
+            middle = np.median([p[f"contrast of {what}"] for p in some])
             row[f"median contrast of {what}"] = f"{middle:.3g}" if name == "ours" else "-"
         rows.append(row)
     return rows
