@@ -191,13 +191,14 @@ def test_what_an_alarm_explains_is_told_with_it():
 
 def test_examples_that_ask_for_much_more_than_others_do_not_decide_what_is_proposed(monkeypatch):
     """Noise of very different sizes: directions that were proposed with a bound gain more, on examples as they are."""
-    model = mlp(4, 1, 2)
+    torch.manual_seed(0)
+    model = mlp(20, 1, 6)
     t = {}
     for bound in (1.0, 1e9):
         monkeypatch.setattr(sys.modules["molifold.probes.expressivity.probe"], "PROPOSING", bound)
         for seed in range(16):
-            x, noise = normal(1200, 4, seed=100 + seed), normal(1200, 2, seed=200 + seed)
-            y = model(x).detach() + 0.15 * x[:, :2] + noise * torch.exp(1.3 * normal(1200, 1, seed=300 + seed))
+            x, noise = normal(1200, 20, seed=100 + seed), normal(1200, 6, seed=200 + seed)
+            y = model(x).detach() + 0.5 * x[:, :1] + noise * torch.exp(1.3 * normal(1200, 1, seed=300 + seed))
             report = expressivity(model, squared, (x, y), features=0, checks=0, seed=seed)
             t[bound, seed] = report["2.weight"].tests["upstream"].t
     gained = np.array([t[1.0, seed] - t[1e9, seed] for seed in range(16)])

@@ -137,9 +137,8 @@ def expressivity(
         tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
         level_each = level / max(tests, 1)
         verdicts = [_judge(site, v, level_each, held_out) for site, v in verifications.items()]
-        suspects = {site: _suspect(site, v, level_each, held_out) for site, v in verifications.items()}
         parts = [part for _, part in verifying]
-        verdicts = _confirm(verdicts, suspects, verifications, sites, parts, before, checks, level_each)
+        verdicts = _confirm(verdicts, verifications, sites, parts, before, checks, level_each, held_out)
         verdicts = _explained(sorted(verdicts, key=_severity), level_each)
     return Expressivity(tuple(verdicts), tuple(sites.uncovered), count, float(before.mean()), level, tests)
 
@@ -149,45 +148,43 @@ def _again(rows: Rows, found: Sequence[Rows]) -> bool:
     return any(other.position < rows.position and other.site == rows.site for other in found)
 
 
-def _judge(site: str, found: Verification, level: float, held_out: np.ndarray, *, suspected: str = "") -> Verdict:
-    """The verdict of the tests alone; or what it would be if the source that is ``suspected`` were missing."""
+def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -> Verdict:
+    """The verdict of the tests alone."""
     layer = score(found.layer)
     tests = {name: score(tally) for name, tally in found.units.items()}
     left = 1 - layer.share
     linear = tests[UPSTREAM].share * left if UPSTREAM in tests else 0.0
     nonlinear = tests[NONLINEAR].share * left - linear if NONLINEAR in tests else 0.0
     missing = {n: s for n, s in tests.items() if s.share > 0 and s.groups >= GROUPS and s.p_value() < level}
-    source, kind = suspected, "under-powered" if suspected else "sound"
-    if missing and not suspected:
+    source, kind = "", "sound"
+    if missing:
         source, kind = _simplest(missing), "under-powered"
-    elif not suspected and layer.share > WORTH and layer.groups >= GROUPS and layer.p_value() < level:
+    elif layer.share > WORTH and layer.groups >= GROUPS and layer.p_value() < level:
         kind = "under-trained"
-    tally = found.units[source] if source else found.layer
-    scores = torch.cat(tally.scores).cpu().numpy()
-    explained = layer.share + max(linear, 0.0) + max(nonlinear, 0.0)
-    return Verdict(
-        site,
-        kind,  # type: ignore[arg-type]
-        source,
-        layer.share,
-        linear,
-        nonlinear,
-        1 - explained,
-        layer,
-        tests,
-        examples=held_out if len(scores) == len(held_out) else np.arange(len(scores)),
-        scores=scores,
-        positions=_positions(tally),
+    rest = 1 - layer.share - max(linear, 0.0) - max(nonlinear, 0.0)
+    return _located(
+        Verdict(site, kind, source, layer.share, linear, nonlinear, rest, layer, tests),  # type: ignore[arg-type]
+        found,
+        held_out,
     )
 
 
-def _suspect(site: str, found: Verification, level: float, held_out: np.ndarray) -> Verdict | None:
+def _suspects(verdicts: Sequence[Verdict], level: float, most: int) -> list[Verdict]:
     """What t cannot see because of a few examples: new units may help, which a real step must prove."""
-    tests = {name: score(tally) for name, tally in found.units.items()}
-    likely = {n: s for n, s in tests.items() if s.groups >= GROUPS and s.p_value(s.bounded) < level}
-    if not likely:
-        return None
-    return _judge(site, found, level, held_out, suspected=max(likely, key=lambda n: likely[n].bounded))
+    suspects = []
+    for verdict in verdicts:
+        likely = {n: s.bounded for n, s in verdict.tests.items() if s.groups >= GROUPS and s.p_value(s.bounded) < level}
+        if likely:
+            suspects.append(replace(verdict, kind="under-powered", source=max(likely, key=lambda n: likely[n])))
+    return sorted(suspects, key=lambda v: -v.test.bounded)[:most]
+
+
+def _located(verdict: Verdict, found: Verification, held_out: np.ndarray) -> Verdict:
+    """With the examples and positions that would gain from what is missing."""
+    tally = found.units[verdict.source] if verdict.source else found.layer
+    scores = torch.cat(tally.scores).cpu().numpy()
+    examples = held_out if len(scores) == len(held_out) else np.arange(len(scores))
+    return replace(verdict, examples=examples, scores=scores, positions=_positions(tally))
 
 
 def _simplest(missing: Mapping[str, Score]) -> str:
@@ -207,13 +204,13 @@ def _positions(tally: Tally) -> np.ndarray:
 
 def _confirm(
     verdicts: list[Verdict],
-    suspects: Mapping[str, Verdict | None],
     found: dict[str, Verification],
     sites: Sites,
     batches: list[Any],
     before: Tensor,
     checks: int,
     level: float,
+    held_out: np.ndarray,
 ) -> list[Verdict]:
     """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful.
 
@@ -222,7 +219,7 @@ def _confirm(
     """
     # Of a log-likelihood, t^2 / (2 groups) is the decrease to be had; shares and gains depend on units of the layer.
     told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (not v.source, -v.test.t))
-    likely = sorted((v for v in suspects.values() if v is not None), key=lambda v: -v.test.bounded)[: checks // 2]
+    likely = [_located(v, found[v.site], held_out) for v in _suspects(verdicts, level, checks // 2)]
     gravest = told[: checks - len([v for v in likely if v.site not in {t.site for t in told[:checks]}])]
     checked = {v.site: replace(v, kind="doubtful") for v in told if v.source}
 
