@@ -100,9 +100,9 @@ def diagnosed(model: Flow, x: torch.Tensor, *, seed: int) -> list[int]:
 
 def _at_most(verdict: Verdict, units: int) -> Verdict:
     assert verdict.growth is not None
-    found = verdict.growth.units
-    kept = replace(found, alpha=found.alpha[:, :units], omega=found.omega[:units])
-    return replace(verdict, growth=replace(verdict.growth, units=kept))
+    found = verdict.growth.added
+    kept = replace(found, fan_in=found.fan_in[:, :units], fan_out=found.fan_out[:units])
+    return replace(verdict, growth=replace(verdict.growth, added=kept))
 
 
 def _widen(model: Flow, place: int) -> None:

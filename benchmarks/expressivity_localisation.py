@@ -6,8 +6,8 @@ trained on, so that its other layers make up for what they can. Every plant is t
 interrupted goes on where it was.
 
 The contrast to the next of the 24 layers is told in three ways: of the share of what a layer leaves that new units
-explain on held-out frames; of the decrease of the loss that the test promises, t^2 / 2n; and of that decrease where the
-scores of the others are first cleared of the named layer's (what they would still promise once it is mended).
+explain on held-out frames; of the squared evidence (t^2 / 2n is the decrease of the loss that the test promises); and
+of that where the scores of the others are first cleared of the named layer's (what is left of them once it is mended).
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
     with torch.no_grad():
         lost = float((loss(student, (x,)) - loss(flow, (x,))).mean())
     blocks = [name for name, m in student.named_modules() if isinstance(m, Transform)]
-    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=6)
+    report = expressivity(student, loss, (x,), blocks=blocks, features=0, chunk=400, level=0.05, checks=4)
     order = [v.site for v in report.verdicts if v.source]
     scores = {"ours": {name: -float(rank) for rank, name in enumerate(order)}, **rivals(student, x)}
     places, everything = set(layers(student)), {v.site for v in report.verdicts}
@@ -191,19 +191,13 @@ def case(flow: Flow, x: torch.Tensor, *, seed: int, place: int, width: int) -> d
 def contrasts(planted: Verdict, others: list[Verdict]) -> dict[str, float]:
     """How far a layer stands above the next one; noise of one standard error is the least that the next one has."""
     own, rest = planted.tests[UPSTREAM], [v.tests[UPSTREAM] for v in others]
-    noise = 1 / own.groups
-    cleared = [_cleared(planted.scores, v.scores) for v in others if v.source]
+    most = max(own.t, own.bounded, 0.0)
+    cleared = [v.cleared(planted) for v in others if v.source]
     return {
-        "shares": own.share / max(noise, *(s.share for s in rest)),
-        "decreases": max(own.t, 0.0) ** 2 / max(1.0, *(s.t for s in rest)) ** 2,
-        "decreases, cleared": max(own.t, 0.0) ** 2 / max([1.0, *cleared]) ** 2,
+        "shares": own.share / max(1 / own.groups, *(s.share for s in rest)),
+        "evidence": most**2 / max(1.0, *(max(s.t, s.bounded) for s in rest)) ** 2,
+        "evidence, cleared": most**2 / max([1.0, *cleared]) ** 2,
     }
-
-
-def _cleared(q: np.ndarray, other: np.ndarray) -> float:
-    """The t of the scores of another layer, cleared of those of the planted one."""
-    left = other - (np.cov(other, q)[0, 1] / q.var()) * q
-    return float(left.mean() / (left.std() / len(left) ** 0.5))
 
 
 def main() -> None:
@@ -249,7 +243,7 @@ def summary(plants: list[dict]) -> list[dict[str, object]]:
             "95 % interval": f"{inside.low:.3f} to {inside.high:.3f}", "first three": float((ranks <= 3).mean()),
             f"first of all {plants[0]['matrices']} matrices": float((everything == 1).mean()),
         }  # fmt: skip
-        for what in ("shares", "decreases", "decreases, cleared"):
+        for what in ("shares", "evidence", "evidence, cleared"):
             middle = np.median([p[f"contrast of {what}"] for p in some])
             row[f"median contrast of {what}"] = f"{middle:.3g}" if name == "ours" else "-"
         rows.append(row)

@@ -180,7 +180,7 @@ def test_what_an_alarm_explains_is_told_with_it():
     def verdict(name, q):
         test = Score(q.mean(), q.std() / len(q) ** 0.5, 0.1, len(q))
         kind = {"alarm": "under-powered", "sound": "sound"}.get(name, "doubtful")
-        return Verdict(name, kind, "upstream", 0, 0, 0, 1, test, {"upstream": test}, scores=q)
+        return Verdict(name, kind, "upstream", 0, 0, 0, 1, test, {"upstream": test}, scores=q, bounded=q)
 
     told = _explained([verdict(*item) for item in scores.items()], 1e-3)
     assert {v.site: v.explained for v in told} == {"alarm": "", "same": "alarm", "other": "", "sound": ""}

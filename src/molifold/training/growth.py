@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from molifold.networks.filters import AtomLinear
 from molifold.probes.expressivity import Verdict
-from molifold.probes.expressivity.step import Unit
+from molifold.probes.expressivity.units import Unit
 from molifold.runs import Run
 from molifold.runs.files import read_json, write_json
 from molifold.training.checkpoint import load_into, pad_checkpoint, read_weights
@@ -64,7 +64,7 @@ class Growth:
 
 def growable(model: nn.Module, verdict: Verdict) -> bool:
     """Whether the verdict proposes units that read what the layer before it reads, between two linear layers."""
-    if verdict.growth is None or verdict.check is None:
+    if verdict.growth is None:
         return False
     return all(_owner(model, name) is not None for name in (verdict.site, verdict.growth.hidden))
 
@@ -104,26 +104,23 @@ def grow_module(model: nn.Module, verdict: Verdict, *, losses: Losses, steps: Se
 
 
 def _proposed(model: nn.Module, verdict: Verdict) -> Growth:
-    """The units of a verdict, with the step that it found best: the same to first order, but of longer fan-in."""
+    """The units of a verdict; as they were trained, or the same to first order, but of longer fan-in."""
     assert verdict.growth is not None
-    assert verdict.check is not None
-    proposal, amplitude = verdict.growth, verdict.check.amplitude
+    proposal, added = verdict.growth, verdict.growth.added
     site, hidden = _owner(model, verdict.site), _owner(model, proposal.hidden)
     assert site is not None
     assert hidden is not None
-    alpha, omega, unit = proposal.units.alpha, proposal.units.omega, Unit.of(proposal.activation)
+    assert added.fan_in is not None
+    assert added.fan_out is not None
     # Of all inputs of all matrices that are mixed; the constants do not count.
-    length = alpha.reshape(-1, _inputs(hidden) + 1, alpha.shape[1])[:, :-1].flatten(0, 1).norm(dim=0)
+    length = added.fan_in.reshape(-1, _inputs(hidden) + 1, added.fan_in.shape[1])[:, :-1].flatten(0, 1).norm(dim=0)
     usual = math.sqrt(hidden.weight.double().square().sum().item() / hidden.weight.shape[-2])
-    scale = usual / length if usual > 0 and bool((length > 0).all()) else torch.full_like(length, math.sqrt(amplitude))
-    signs = (1.0, -1.0) if unit.paired else (1.0,)
-    slope = unit.left + unit.right if unit.paired else unit.right
-    fan_in = torch.cat([sign * scale * alpha for sign in signs], 1)
-    fan_out = torch.cat([sign * omega * amplitude / (slope * scale)[:, None] for sign in signs])
-    shift = -amplitude * (proposal.units.cleared @ alpha) @ omega
+    longer = not proposal.trained and usual > 0 and bool((length > 0).all())
+    scale = usual / length if longer else torch.ones_like(length)
+    fan_out, shift = added.fan_out / scale[:, None], added.shift.clone()
     # The constant is the last column of the first (shared) matrix.
-    shift[_inputs(site)] -= unit.value * fan_out.sum(0)
-    return Growth(verdict.site, proposal.hidden, len(fan_out), fan_in, fan_out, shift)
+    shift[_inputs(site)] -= Unit.of(added.activation).value * fan_out.sum(0)
+    return Growth(verdict.site, proposal.hidden, len(fan_out), scale * added.fan_in, fan_out, shift)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from molifold.probes.expressivity.score import Proposal, Score, Tally, Verification, propose, score
+from molifold.probes.expressivity.score import Score, Tally, Verification, propose, score
 from molifold.probes.expressivity.sites import (
     NONLINEAR,
     PROPOSING,
@@ -25,8 +24,9 @@ from molifold.probes.expressivity.sites import (
     take,
 )
 from molifold.probes.expressivity.statistics import Moments
-from molifold.probes.expressivity.step import check_step
-from molifold.probes.expressivity.verdict import Expressivity, Kind, NewUnits, Verdict
+from molifold.probes.expressivity.step import Trials
+from molifold.probes.expressivity.units import Added
+from molifold.probes.expressivity.verdict import Check, Expressivity, Kind, NewUnits, Verdict
 from molifold.probes.preserve import preserved
 
 #: Examples on which the layers are wired together.
@@ -50,6 +50,7 @@ def expressivity(
     chunk: int = 128,
     level: float = 0.01,
     checks: int = 8,
+    trials: int = 60,
     seed: int = 0,
 ) -> Expressivity:
     """Test every layer of any network for power that it lacks; nothing in the network changes.
@@ -71,6 +72,8 @@ def expressivity(
         chunk: examples at a time; memory grows with it, results do not depend on it.
         level: chance of any false alarm (Bonferroni over all sites and sources).
         checks: at most this many alarms are verified by an actual step.
+        trials: training steps of new units where a few examples hide from a straight step what they would save; 0
+            leaves such trials out.
         seed: of the split and of the random functions.
 
     Returns:
@@ -137,8 +140,9 @@ def expressivity(
         tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
         level_each = level / max(tests, 1)
         verdicts = [_judge(site, v, level_each, held_out) for site, v in verifications.items()]
-        parts = [part for _, part in verifying]
-        verdicts = _confirm(verdicts, verifications, sites, parts, before, checks, level_each, held_out)
+        tries = Trials(sites, [p for _, p in proposing], [p for _, p in verifying], before, trials, seed)
+        suspects = _suspects(verdicts, level_each)
+        verdicts = _confirm(verdicts, suspects, verifications, tries, checks=checks, level=level, held_out=held_out)
         verdicts = _explained(sorted(verdicts, key=_severity), level_each)
     return Expressivity(tuple(verdicts), tuple(sites.uncovered), count, float(before.mean()), level, tests)
 
@@ -169,14 +173,14 @@ def _judge(site: str, found: Verification, level: float, held_out: np.ndarray) -
     )
 
 
-def _suspects(verdicts: Sequence[Verdict], level: float, most: int) -> list[Verdict]:
-    """What t cannot see because of a few examples: new units may help, which a real step must prove."""
+def _suspects(verdicts: Sequence[Verdict], level: float) -> list[Verdict]:
+    """What t cannot see because of a few examples: new units may help, which the loss must prove."""
     suspects = []
     for verdict in verdicts:
         likely = {n: s.bounded for n, s in verdict.tests.items() if s.groups >= GROUPS and s.p_value(s.bounded) < level}
         if likely:
             suspects.append(replace(verdict, kind="under-powered", source=max(likely, key=lambda n: likely[n])))
-    return sorted(suspects, key=lambda v: -v.test.bounded)[:most]
+    return suspects
 
 
 def _located(verdict: Verdict, found: Verification, held_out: np.ndarray) -> Verdict:
@@ -184,7 +188,8 @@ def _located(verdict: Verdict, found: Verification, held_out: np.ndarray) -> Ver
     tally = found.units[verdict.source] if verdict.source else found.layer
     scores = torch.cat(tally.scores).cpu().numpy()
     examples = held_out if len(scores) == len(held_out) else np.arange(len(scores))
-    return replace(verdict, examples=examples, scores=scores, positions=_positions(tally))
+    bounded = torch.cat(tally.bounded).cpu().numpy()
+    return replace(verdict, examples=examples, scores=scores, bounded=bounded, positions=_positions(tally))
 
 
 def _simplest(missing: Mapping[str, Score]) -> str:
@@ -204,39 +209,44 @@ def _positions(tally: Tally) -> np.ndarray:
 
 def _confirm(
     verdicts: list[Verdict],
+    suspected: list[Verdict],
     found: dict[str, Verification],
-    sites: Sites,
-    batches: list[Any],
-    before: Tensor,
+    tries: Trials,
+    *,
     checks: int,
     level: float,
     held_out: np.ndarray,
 ) -> list[Verdict]:
     """Take an actual step for the gravest verdicts; an alarm that does not keep its promise is doubtful.
 
-    Half of the steps go to suspects, whose step must be as certain as a test: the mean loss cannot be lowered where
-    nothing is missing, whatever the gradients look like.
+    Where no step does, units are trained and tried. What a suspect saves must be as certain as a test, at this level
+    for all checks together: the mean loss cannot be lowered where nothing is missing, whatever the gradients look like.
     """
     # Of a log-likelihood, t^2 / (2 groups) is the decrease to be had; shares and gains depend on units of the layer.
-    told = sorted((v for v in verdicts if v.kind != "sound"), key=lambda v: (not v.source, -v.test.t))
-    likely = [_located(v, found[v.site], held_out) for v in _suspects(verdicts, level, checks // 2)]
-    gravest = told[: checks - len([v for v in likely if v.site not in {t.site for t in told[:checks]}])]
-    checked = {v.site: replace(v, kind="doubtful") for v in told if v.source}
-
-    def step(verdict: Verdict) -> Verdict:
-        proposal: Proposal = found[verdict.site].proposal
-        check = check_step(sites, verdict.site, proposal, verdict.source, batches, before, slope=verdict.test.slope)
-        kind: Kind = verdict.kind if check.holds else "doubtful"
-        return replace(verdict, kind=kind, check=check, growth=_growth(verdict, proposal, sites))
-
-    for verdict in gravest:
-        checked[verdict.site] = step(verdict)
-    for verdict in likely:
-        if verdict.site not in {v.site for v in gravest}:
-            done = step(verdict)
-            if done.kind != "doubtful" and done.check is not None and done.test.p_value(done.check.t) < level:
-                checked[verdict.site] = done
+    told = {v.site: v for v in verdicts if v.kind != "sound"}
+    suspects = {
+        v.site: _located(v, found[v.site], held_out) for v in suspected if not (v.site in told and told[v.site].source)
+    }
+    gravest = sorted({**told, **suspects}.values(), key=lambda v: (not v.source, -max(v.test.t, v.test.bounded)))
+    checked = {v.site: replace(v, kind="doubtful") for v in told.values() if v.source}
+    for verdict in gravest[:checks]:
+        sure = level / checks if verdict.site in suspects else 1.0
+        proposal = found[verdict.site].proposal
+        check, added = tries.step(verdict.site, verdict.source, proposal, slope=verdict.test.slope)
+        if not _convinces(verdict, check, sure) and verdict.source and tries.steps:
+            trained = tries.train(verdict.site, verdict.source)
+            if _convinces(verdict, trained[0], sure):
+                check, added = replace(trained[0], ratio=check.ratio), trained[1]
+        convinces = _convinces(verdict, check, sure)
+        if convinces or verdict.site not in suspects:
+            kind: Kind = verdict.kind if convinces else "doubtful"
+            growth = _growth(verdict, added, tries.sites, trained=check.steps > 0)
+            checked[verdict.site] = replace(verdict, kind=kind, check=check, growth=growth)
     return [checked.get(v.site, v) for v in verdicts]
+
+
+def _convinces(verdict: Verdict, check: Check, level: float) -> bool:
+    return check.holds and (level >= 1 or verdict.test.p_value(check.t) < level)
 
 
 def _explained(verdicts: Sequence[Verdict], level: float) -> list[Verdict]:
@@ -252,27 +262,19 @@ def _explained(verdicts: Sequence[Verdict], level: float) -> list[Verdict]:
         if verdict.kind == "sound":
             found.append(verdict)
             continue
-        same = (a.site for a in alarms if len(a.scores) == len(verdict.scores) and _cleared(verdict, a) >= level)
+        same = (a.site for a in alarms if verdict.test.p_value(verdict.cleared(a)) >= level)
         found.append(replace(verdict, explained=next(same, "")))
         if verdict.kind == "under-powered" and not found[-1].explained:
             alarms.append(verdict)
     return found
 
 
-def _cleared(verdict: Verdict, alarm: Verdict) -> float:
-    """Probability of the gain that is left, where there is none."""
-    left = verdict.scores - np.cov(verdict.scores, alarm.scores)[0, 1] / np.var(alarm.scores, ddof=1) * alarm.scores
-    error = np.std(left, ddof=1) / math.sqrt(len(left))
-    return Score(float(left.mean()), float(error), 0.0, len(left)).p_value()
-
-
-def _growth(verdict: Verdict, proposal: Proposal, sites: Sites) -> NewUnits | None:
+def _growth(verdict: Verdict, added: Added, sites: Sites, *, trained: bool) -> NewUnits | None:
     """The units, if the layer is used once and reads one layer through a known function."""
     wires = [wire for wire in sites.wires if wire.site == verdict.site]
     if verdict.source != UPSTREAM or len(wires) != 1 or wires[0].activation in (None, "none"):
         return None
-    hidden = sites.wires[wires[0].upstream[0][0]].site
-    return NewUnits(hidden, wires[0].activation, proposal.units[UPSTREAM])  # type: ignore[arg-type]
+    return NewUnits(sites.wires[wires[0].upstream[0][0]].site, added, trained)
 
 
 def _severity(verdict: Verdict) -> tuple[int, float]:

@@ -191,8 +191,8 @@ class Sites:
         return losses.detach(), found
 
     def losses(self, batch: Any, edit: Edit | None = None) -> Float[Tensor, " examples"]:
-        """Losses, with something added to the outputs of products."""
-        return self._record(batch, edit=edit)[1].detach()
+        """Losses, with something added to the outputs of products; differentiable in that."""
+        return self._record(batch, edit=edit)[1]
 
     def seen(
         self, i: int, products: Sequence[Product], extra: Mapping[str, Tensor | Mapping[str, Tensor]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy import ndarray
 
-from molifold.probes.expressivity.score import Score, Units
+from molifold.probes.expressivity.score import Score
 from molifold.probes.expressivity.sites import NONLINEAR, UPSTREAM
+from molifold.probes.expressivity.units import Added
 
 Kind = Literal["under-powered", "under-trained", "doubtful", "sound"]
 
@@ -33,9 +35,12 @@ class Check:
     Attributes:
         ratio: measured over predicted decrease at a very small step; 1 if prediction and network agree.
         amplitude: where the loss of the held-out examples was lowest, of those that keep the promise.
-        predicted: first-order decrease of the mean loss at that amplitude.
+        predicted: first-order decrease of the mean loss at that amplitude; of trained units that of the examples which
+            they were trained on.
         measured: decrease that was measured there, with its standard error ``error`` (paired, over examples).
         spread: standard deviation of the loss between examples, the measure of what is worth an alarm.
+        steps: for which the units were trained, 0 if they are as they were proposed. Then both decreases are those
+            beyond the layer alone, trained likewise.
     """
 
     ratio: float
@@ -44,6 +49,7 @@ class Check:
     measured: float
     error: float
     spread: float
+    steps: int = 0
 
     @property
     def t(self) -> float:
@@ -53,16 +59,16 @@ class Check:
     @property
     def holds(self) -> bool:
         """Whether the promise is kept, and the decrease certain and large enough for an alarm."""
-        return self.measured > max(KEPT * self.predicted, 2 * self.error, WORTHWHILE * self.spread)
+        return self.measured > max(2 * self.error, WORTHWHILE * self.spread, KEPT * self.predicted)
 
 
 @dataclass(frozen=True)
 class NewUnits:
-    """Hidden units to add: they read what the matrix ``hidden`` reads, through ``activation``."""
+    """Hidden units to add, which read what the matrix ``hidden`` reads; ``trained``, or as they were proposed."""
 
     hidden: str
-    activation: str
-    units: Units = field(repr=False)
+    added: Added = field(repr=False)
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Verdict:
         tests: the test of new units, for every source.
         check: the verification by an actual step, where one was made.
         examples, scores: indices of the held-out examples and how much each would gain from what is missing.
+        bounded: these gains with what each example asks for bounded, see ``Score.bounded``.
         growth: the units that would help, where they can be added to the layer before it.
         positions: gain by position within the example (atoms, coordinates), where rows have positions.
         explained: the alarm, if any, beside which nothing of this is left: what the examples would gain here, cleared
@@ -99,6 +106,7 @@ class Verdict:
     check: Check | None = None
     examples: ndarray = field(default_factory=lambda: np.zeros(0, int), repr=False)
     scores: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    bounded: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
     positions: ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
     growth: NewUnits | None = field(default=None, repr=False)
     explained: str = ""
@@ -110,10 +118,8 @@ class Verdict:
 
     @property
     def evidence(self) -> float:
-        """The t of the test; of an alarm that of the real step, if it is larger."""
-        return max(
-            self.test.t, self.check.t if self.kind == "under-powered" and self.check is not None else self.test.t
-        )
+        """The t of the test; of an alarm that with bounded examples, if it is larger."""
+        return max(self.test.t, self.test.bounded) if self.kind == "under-powered" else self.test.t
 
     @property
     def share(self) -> float:
@@ -130,6 +136,17 @@ class Verdict:
         """Indices of the held-out examples, those that gain most first."""
         return self.examples[np.argsort(-self.scores)]
 
+    def cleared(self, other: Verdict) -> float:
+        """The t that is left once the scores are cleared of those of another verdict (regression over examples).
+
+        It is that of the efficient score of a step that follows a step of the other; infinite if the verdicts count
+        other examples.
+        """
+        if len(self.scores) != len(other.scores):
+            return math.inf
+        pairs = ((self.scores, other.scores), (self.bounded, other.bounded))
+        return max(_t(q - np.cov(q, p)[0, 1] / max(np.var(p, ddof=1), 1e-300) * p) for q, p in pairs)
+
     def words(self) -> str:
         """The verdict as one or two sentences."""
         if self.kind == "sound":
@@ -142,8 +159,12 @@ class Verdict:
             text = f"{self.site} cannot follow {self.share:.1%} of what {self.source} could {evidence}; {remedy}"
         if self.check is not None:
             found = self.check
-            text += f". A real step lowers the loss by {found.measured:.3g} +- {found.error:.1g}"
-            text += f" (promised {found.predicted:.3g})"
+            cut = f"the loss by {found.measured:.3g} +- {found.error:.1g}"
+            if found.steps:
+                text += f". Units there, trained for {found.steps} steps, lower {cut} more than the layer alone"
+                text += f" ({found.predicted:.3g} where they were trained)"
+            else:
+                text += f". A real step lowers {cut} (promised {found.predicted:.3g})"
         if self.kind == "doubtful":
             text += "; no real step was taken" if self.check is None else ", too little for an alarm"
         return text + (f"; explained by {self.explained}" if self.explained else "")
@@ -198,6 +219,11 @@ class Expressivity:
         kinds = [v.kind for v in self.verdicts]
         counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
         return f"Expressivity({self.examples} examples, {counts})"
+
+
+def _t(values: ndarray) -> float:
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    return float(values.mean() / error) if error > 0 else 0.0
 
 
 def _some(names: Sequence[str]) -> str:

@@ -36,8 +36,9 @@ def watch_expressivity(
     if moment.batch is None or moment.loss is None or count(moment.batch) < FEWEST:
         return {}
     found = expressivity(
-        moment.model, moment.loss, moment.batch, sources=sources, blocks=blocks, features=features, level=level
-    )
+        moment.model, moment.loss, moment.batch, sources=sources, blocks=blocks, features=features, level=level,
+        trials=0,
+    )  # fmt: skip
     return {
         "expressivity": ("table", verdict_table(found.verdicts)),
         "what is missing": ("map", source_map(found.verdicts)),
