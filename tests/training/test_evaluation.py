@@ -1,14 +1,13 @@
 """Draws during training: bit-identical with and without, numbers against their definition, resumed, asked for, paid."""
 
 import copy
-import threading
 import time
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy_density import Spring, Toy, frames, nll
+from toy_density import Spring, Toy, frames, nll, viewer
 
 from molifold import Ensemble, Molecule, analysis
 from molifold.runs import Run
@@ -163,17 +162,7 @@ def test_several_flows_have_a_history_each(tmp_path):
 def test_draws_can_be_asked_for(tmp_path):
     path = tmp_path / "r"
 
-    def viewer():
-        while not (path / "run.json").exists():
-            time.sleep(0.01)
-        run = Run.open(path)
-
-        def wait(condition):
-            end = time.monotonic() + 20
-            while not condition():
-                assert time.monotonic() < end
-                time.sleep(0.02)
-
+    def asks(run, wait):
         run.request("evaluate", frames="many")
         wait(lambda: [e for e in run.events()[0] if e["kind"] == "request_rejected"])
         run.request("pause")
@@ -182,12 +171,9 @@ def test_draws_can_be_asked_for(tmp_path):
         wait(lambda: "history" in run.ensembles and len(run.ensemble("history")) == 70)
         run.request("resume")
         wait(lambda: len(run.series("ess")[0]))
-        run.request("stop")
 
-    thread = threading.Thread(target=viewer)
-    thread.start()
-    result = fit(Toy(), frames(), energy=Spring(), steps=10**6, to=path, ema=None, **QUICK)
-    thread.join()
+    with viewer(path, asks):
+        result = fit(Toy(), frames(), energy=Spring(), steps=10**6, to=path, ema=None, **QUICK)
     assert result.reason == "stopped"
     events = Run.open(path).events()[0]
     assert [e["message"] for e in events if e["kind"] == "request_rejected"] == [

@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from toy_density import Spring, Toy, frames, main, nll
+from toy_density import Spring, Toy, frames, main, nll, viewer
 
 from molifold.runs import Run
 from molifold.training import fit, load_weights
@@ -125,19 +124,9 @@ def test_checkpoints_hold_no_pickle(uninterrupted):
 
 def test_requests_are_obeyed(tmp_path):
     path = tmp_path / "run"
-    asked, seen = [], []
+    seen = []
 
-    def viewer():
-        while not (path / "run.json").exists():
-            time.sleep(0.01)
-        run = Run.open(path)
-
-        def wait(condition):
-            end = time.monotonic() + 20
-            while not condition():
-                assert time.monotonic() < end
-                time.sleep(0.02)
-
+    def asks(run, wait):
         run.request("pause")
         wait(lambda: run.state == "paused")
         step = run.step
@@ -149,14 +138,10 @@ def test_requests_are_obeyed(tmp_path):
         wait(lambda: run.records.get("gradient norms"))
         run.request("resume")
         wait(lambda: run.state == "running")
-        run.request("stop")
-        asked.append(True)
 
-    thread = threading.Thread(target=viewer)
-    thread.start()
-    result = fit(Toy(), frames(), losses=[(1.0, nll)], steps=10**6, batch_size=100, to=path, probe_budget=9.0, ema=None)
-    thread.join()
-    assert asked
+    losses = [(1.0, nll)]
+    with viewer(path, asks):
+        result = fit(Toy(), frames(), losses=losses, steps=10**6, batch_size=100, to=path, probe_budget=9.0, ema=None)
     assert seen == [0]
     assert result.reason == "stopped"
     run = Run.open(path)

@@ -3,13 +3,16 @@
 import json
 import math
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
 from molifold import Ensemble, Molecule
+from molifold.runs import Run
 from molifold.training import fit
 
 PAIR = Molecule(elements=("X", "X"), dimensions=2, name="pair")
@@ -74,6 +77,38 @@ def frames(n=2000, seed=0):
 
 #: Entropy of ``frames``: the smallest possible negative log-likelihood.
 ENTROPY = 2 * (1 + math.log(2 * math.pi)) + 2 * math.log(0.5)
+
+
+@contextmanager
+def viewer(path, asks):
+    """Whoever looks at a run from outside, while it is trained inside the block: ``asks(run, wait)``, then a stop.
+
+    ``wait`` takes a condition. What goes wrong there fails the test, and stops the training, too.
+    """
+    failed = []
+
+    def wait(condition):
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def look():
+        while not (path / "run.json").exists():
+            time.sleep(0.01)
+        run = Run.open(path)
+        try:
+            asks(run, wait)
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+        run.request("stop")
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+    if failed:
+        raise failed[0]
 
 
 def main(path, options):
