@@ -113,18 +113,18 @@ def test_blocks_keep_what_they_see_to_themselves():
     assert [len(w.upstream) for w in Sites(model, squared, batch).wires] == [0, 1, 1]
 
 
-def test_masked_matrices_are_said_to_be_uncovered():
-    class Masked(nn.Module):
+def test_matrices_that_are_not_products_are_said_to_be_uncovered():
+    class Squared(nn.Module):
         def __init__(self):
             super().__init__()
             self.weight = nn.Parameter(torch.ones(2, 2))
             self.last = nn.Linear(2, 2)
 
         def forward(self, x):
-            return self.last(nn.functional.linear(x, self.weight * torch.tensor([[1.0, 0.0], [1.0, 1.0]])))
+            return self.last(nn.functional.linear(x, self.weight.relu() ** 2 * torch.tensor([[1.0, 0.0], [1.0, 1.0]])))
 
     batch = torch.randn(6, 2), torch.randn(6, 2)
-    assert Sites(Masked(), squared, batch).uncovered == ["weight"]
+    assert Sites(Squared(), squared, batch).uncovered == ["weight"]
 
 
 def test_recording_leaves_no_trace():

@@ -122,7 +122,8 @@ def expressivity(
                 moments.setdefault(rows.site, Moments()).add(
                     rows.b.flatten(0, 1), wanted, flat, examples=0 if again else int(rows.sizes.sum())
                 )
-        verifications = {site: Verification.of(propose(m)) for site, m in moments.items()}
+        masks = {wire.site: wire.masks for wire in sites.wires}
+        verifications = {site: Verification.of(propose(m, masks=masks[site])) for site, m in moments.items()}
         losses = []
         for _, part in verifying:
             values, found = sites.rows(part)
@@ -233,7 +234,7 @@ def _confirm(
         sure = level / checks if verdict.site in suspects else 1.0
         proposal = found[verdict.site].proposal
         check, added = tries.step(verdict.site, verdict.source, proposal, slope=verdict.test.slope)
-        if not _convinces(verdict, check, sure) and verdict.source and tries.steps:
+        if not _convinces(verdict, check, sure) and tries.trains(verdict.site, verdict.source):
             trained = tries.train(verdict.site, verdict.source)
             if _convinces(verdict, trained[0], sure):
                 check, added = replace(trained[0], ratio=check.ratio), trained[1]
@@ -272,7 +273,7 @@ def _explained(verdicts: Sequence[Verdict], level: float) -> list[Verdict]:
 def _growth(verdict: Verdict, added: Added, sites: Sites, *, trained: bool) -> NewUnits | None:
     """The units, if the layer is used once and reads one layer through a known function."""
     wires = [wire for wire in sites.wires if wire.site == verdict.site]
-    if verdict.source != UPSTREAM or len(wires) != 1 or wires[0].activation in (None, "none"):
+    if verdict.source != UPSTREAM or len(wires) != 1 or wires[0].activation in (None, "none") or wires[0].masks:
         return None
     return NewUnits(sites.wires[wires[0].upstream[0][0]].site, added, trained)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -35,6 +35,7 @@ class Product:
         out: the product (plus bias).
         left: whether the matrix stood left of the activations, whose features are then the last axis but one.
         mixture: [matrices, shared] where every position has a matrix of its own that mixes shared ones; else None.
+        mask: which entries the matrix has, where the others are 0 for good; else None.
     """
 
     site: str
@@ -42,6 +43,7 @@ class Product:
     out: Tensor
     left: bool
     mixture: Float[Tensor, "matrices shared"] | None = None
+    mask: Bool[Tensor, "out d"] | None = None
 
     def rows(self, tensor: Tensor) -> Float[Tensor, "rows features"]:
         """``x`` or ``out`` with one row per application of the matrix."""
@@ -76,8 +78,8 @@ class Recorder(TorchFunctionMode):
     of the same model that share it need not find out again.
 
     It sees ``linear``, ``matmul``, ``mm``, ``bmm``, ``addmm`` and ``baddbmm``, so a network needs no change and no
-    hook, whether its layers are ``nn.Linear``, somebody's own linear class or bare parameters. Not seen: convolutions,
-    masked and recurrent layers and the fused attention of ``nn.MultiheadAttention``.
+    hook, whether its layers are ``nn.Linear``, somebody's own linear class, bare parameters, or ``linear`` with a
+    masked weight. Not seen: convolutions, recurrent layers and the fused attention of ``nn.MultiheadAttention``.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     >>> with Recorder(model) as recorder:
@@ -132,8 +134,10 @@ class Recorder(TorchFunctionMode):
         if a.ndim < 2 and not transposed or b.ndim < 2:
             return None
         if transposed:
-            name = self._parameter(b, derived=True)
-            return Product(name, a, out, left=False) if name else None
+            if name := self._parameter(b):
+                return Product(name, a, out, left=False)
+            derived = self._derived(b)
+            return Product(derived[0], a, out, left=False, mask=derived[1]) if derived else None
         for weight, x, left in ((b, a, False), (a, b, True)):
             if weight.ndim == 2 and (name := self._parameter(weight)) and not self._parameter(x):
                 return Product(name, x, out, left=left)
@@ -142,8 +146,8 @@ class Recorder(TorchFunctionMode):
                 return Product(mixed[0], x, out, left=left, mixture=mixed[1])
         return None
 
-    def _parameter(self, weight: Tensor, *, derived: bool = False) -> str | None:
-        """Name of the parameter that ``weight`` is, or is the transpose of (or, ``derived``, a function of)."""
+    def _parameter(self, weight: Tensor) -> str | None:
+        """Name of the parameter that ``weight`` is, or is the transpose of."""
         if id(weight) in self._names:
             return self._names[id(weight)]
         if not weight.requires_grad or weight.grad_fn is None:
@@ -151,10 +155,21 @@ class Recorder(TorchFunctionMode):
         if weight.grad_fn.name() in ("TBackward0", "TransposeBackward0", "PermuteBackward0", "TransposeBackward1"):
             source = weight.grad_fn.next_functions[0][0]
             return self._names.get(id(getattr(source, "variable", None)))
-        if not derived or bool((weight == 0).any()):  # entries that are 0 for good: a mask, which this cannot tell
+        return None
+
+    def _derived(self, weight: Tensor) -> tuple[str, Tensor | None] | None:
+        """Name of the one matrix that ``weight`` is a function of, and its mask if entries are 0 for good."""
+        if not weight.requires_grad or weight.grad_fn is None:
             return None
-        names = [self._names[id(p)] for p in _leaves(weight, self._stops) if p.ndim == 2 and id(p) in self._names]
-        return names[0] if len(names) == 1 else None
+        found = [p for p in _leaves(weight, self._stops) if p.ndim == 2 and id(p) in self._names]
+        if len(found) != 1:
+            return None
+        name = self._names[id(found[0])]
+        if not bool((weight == 0).any()):
+            return name, None
+        (factor,) = torch.autograd.grad(weight.sum(), found[0], retain_graph=True)
+        off = None if factor.shape != weight.shape else float((found[0] * factor - weight).detach().abs().max())
+        return (name, factor != 0) if off is not None and off <= 1e-6 * float(weight.detach().abs().max()) else None
 
     def _mixed(self, weight: Float[Tensor, "k out d"]) -> tuple[str, Tensor] | None:
         """As ``_mixture``; one that was found before and still holds is not looked for again."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from molifold.probes.expressivity.statistics import NEWS, Moments, inverse_root, pseudo_inverse
@@ -28,19 +28,19 @@ MAX_UNITS = 8
 class Units:
     """New units for one site that read one source.
 
-    A = B W becomes A + gamma (C - B ``cleared``) ``alpha`` ``omega``: ``alpha`` [c, units] fan-in, ``omega`` [units,
-    out] fan-out, ``cleared`` [d, c] what the layer itself knows of the source. ``strengths`` are the singular values:
-    the sum of their squares over the rows of the proposing fold, per example, is the decrease that it promises.
+    A = B W becomes A + gamma (C ``alpha`` - B ``known``) ``omega``: ``alpha`` [c, units] fan-in, ``omega`` [units, out]
+    fan-out, ``known`` [d, units] what the layer itself knows of the units. ``strengths`` are the singular values: the
+    sum of their squares over the rows of the proposing fold, per example, is the decrease that it promises.
     """
 
     alpha: Float[Tensor, "c units"]
     omega: Float[Tensor, "units out"]
-    cleared: Float[Tensor, "d c"]
+    known: Float[Tensor, "d units"]
     strengths: Float[Tensor, " all"]
 
     def direction(self, b: Float[Tensor, "*rows d"], c: Float[Tensor, "*rows c"]) -> Float[Tensor, "*rows out"]:
         """What the units add to the output at unit amplitude, cleared of what the layer can do itself."""
-        return (c @ self.alpha - b @ (self.cleared @ self.alpha)) @ self.omega
+        return (c @ self.alpha - b @ self.known) @ self.omega
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,30 @@ def bottleneck(moments: Moments) -> float:
     return (moments.vv - float(followed)) / moments.examples
 
 
-def propose(moments: Moments, *, max_units: int = MAX_UNITS) -> Proposal:
+@dataclass(frozen=True)
+class Masks:
+    """What every output of a masked layer may depend on: what the layer sees, and columns of every source."""
+
+    inputs: Bool[Tensor, "out d"]
+    reads: Mapping[str, Bool[Tensor, "out c"]]
+
+    def groups(self) -> list[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """Indices of outputs that may depend on the same: (inputs, outputs, columns of every source)."""
+        both = torch.cat([self.inputs, *self.reads.values()], 1)
+        kinds, kind = torch.unique(both, dim=0, return_inverse=True)
+        found = []
+        for k in range(len(kinds)):
+            outputs = (kind == k).nonzero()[:, 0]
+            reads = {name: mask[outputs[0]].nonzero()[:, 0] for name, mask in self.reads.items()}
+            found.append((self.inputs[outputs[0]].nonzero()[:, 0], outputs, reads))
+        return found
+
+
+def propose(moments: Moments, *, max_units: int = MAX_UNITS, masks: Masks | None = None) -> Proposal:
     """Best update of the layer, and best new units for every source, both in the joint metric.
 
-    The number of units is that of singular values above the edge of pure noise of the same size, at least one.
+    The number of units is that of singular values above the edge of pure noise of the same size, at least one. Of a
+    masked layer neither shows an output what it may not depend on.
 
     >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     >>> moments = Moments()
@@ -72,6 +92,8 @@ def propose(moments: Moments, *, max_units: int = MAX_UNITS) -> Proposal:
     >>> torch.allclose(units.direction(x[:, :1], x), x[:, 1:2] - x[:, :1] @ propose(moments).weights)
     True
     """
+    if masks is not None:
+        return _masked(moments, masks, max_units=max_units)
     inverse = pseudo_inverse(moments.bb)
     weights = inverse @ moments.bv
     left = moments.vv - float(torch.sum(weights * moments.bv))
@@ -87,10 +109,33 @@ def propose(moments: Moments, *, max_units: int = MAX_UNITS) -> Proposal:
         noise = math.sqrt(max(left, 0.0) / (moments.rows * outputs)) * (math.sqrt(rank) + math.sqrt(outputs))
         count = min(max(1, int((strengths > noise).sum())), max_units)
         amplitude = strengths[:count].sqrt()
-        units[name] = Units(
-            root @ left_vectors[:, :count] * amplitude, amplitude[:, None] * right[:count], cleared, strengths
-        )
+        alpha = root @ left_vectors[:, :count] * amplitude
+        units[name] = Units(alpha, amplitude[:, None] * right[:count], cleared @ alpha, strengths)
     return Proposal(weights, units)
+
+
+def _masked(moments: Moments, masks: Masks, *, max_units: int) -> Proposal:
+    """Proposals for every group of outputs, as one; of their units the strongest."""
+    weights = torch.zeros_like(moments.bv)
+    found: dict[str, list[Units]] = {}
+    for inputs, outputs, reads in masks.groups():
+        part = propose(moments.part(inputs, outputs, reads), max_units=max_units)
+        weights[inputs[:, None], outputs] = part.weights
+        for name, units in part.units.items():
+            count, columns = len(units.omega), moments.sources[name].cc.shape[0]
+            alpha, known, omega = (
+                weights.new_zeros(shape)
+                for shape in ((columns, count), (len(weights), count), (count, weights.shape[1]))
+            )
+            alpha[reads[name]], known[inputs], omega[:, outputs] = units.alpha, units.known, units.omega
+            found.setdefault(name, []).append(Units(alpha, omega, known, units.strengths))
+    joined = {}
+    for name, parts in found.items():
+        strongest = torch.cat([u.strengths[: len(u.omega)] for u in parts]).argsort(descending=True)[:max_units]
+        alpha, known = (torch.cat([getattr(u, key) for u in parts], 1)[:, strongest] for key in ("alpha", "known"))
+        strengths = torch.cat([u.strengths for u in parts]).sort(descending=True).values
+        joined[name] = Units(alpha, torch.cat([u.omega for u in parts])[strongest], known, strengths)
+    return Proposal(weights, joined)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from molifold.interfaces import ExampleLoss
 from molifold.probes.expressivity.products import Edit, Product, Recorder
+from molifold.probes.expressivity.score import Masks
 
 #: Named candidate sources of a micro-batch: [examples, c], [examples, positions, c] or [rows, c]; or one such array for
 #: every prefix of parameter names whose layers may see it.
@@ -75,7 +76,8 @@ class Wire:
 
     ``upstream``: position of a product that feeds it, and which of its positions belongs to each position here (None:
     the same). ``activation``: the function of ``ACTIVATIONS`` that turns its only feeder's output into its input.
-    ``typical``: median size of what an example asks for (infinite where rows are shared).
+    ``typical``: median size of what an example asks for (infinite where rows are shared). ``masks``: of a masked layer,
+    or of one that reads one.
     """
 
     site: str
@@ -88,6 +90,7 @@ class Wire:
     frequencies: Tensor | None = None
     phases: Tensor | None = None
     typical: float = math.inf
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class Sites:
             z = (self._raw(i, products) - wire.centre) / wire.spread
             waves = torch.cos(z @ wire.frequencies + wire.phases)
             sources[NONLINEAR] = torch.cat([sources.get(UPSTREAM, b), waves], dim=-1)
-        for name, given in extra.items():
+        for name, given in extra.items() if wire.masks is None else ():
             values = _within(given, wire.site) if isinstance(given, Mapping) else given
             aligned = None if values is None else _aligned(values.to(b), b, shared=wire.layout.shared)
             if aligned is not None:
@@ -292,8 +295,13 @@ class Sites:
         activation = None
         if len(ups) == len(found) == 1 and found[0][1] is None:
             activation = _between(recorder.products[found[0][0]], self.wires[found[0][0]].layout, product, layout)
-        wire = Wire(product.site, layout, static, tuple(found), activation)
-        if features == 0:
+        masks = None
+        if product.mask is not None or any(recorder.products[u].mask is not None for u in ups):
+            # Only where units stand one to one is it known what an output may depend on.
+            found = found if activation else []
+            masks = _masks(product, recorder.products[found[0][0]] if found else None)
+        wire = Wire(product.site, layout, static, tuple(found), activation, masks=masks)
+        if features == 0 or masks is not None:
             return wire
         self.wires.append(wire)
         z = self._raw(i, recorder.products).flatten(0, 1)
@@ -395,6 +403,18 @@ def _between(up: Product, up_layout: Layout, product: Product, layout: Layout) -
         if float((function(before) - after).abs().max()) <= 1e-5 * scale:
             return name
     return None
+
+
+def _masks(product: Product, up: Product | None) -> Masks:
+    """What outputs may depend on: entries of the matrix, and inputs of the layer before on some way to the output."""
+    x, out = product.rows(product.x), product.rows(product.out)
+    entries = x.new_ones(out.shape[1], x.shape[1]) if product.mask is None else product.mask.to(x.dtype)
+    always = torch.ones(out.shape[1], 1, dtype=torch.bool, device=x.device)
+    inputs = torch.cat([entries > 0, always], 1)
+    if up is None:
+        return Masks(inputs, {})
+    before = x.new_ones(entries.shape[1], up.rows(up.x).shape[1]) if up.mask is None else up.mask.to(x.dtype)
+    return Masks(inputs, {UPSTREAM: torch.cat([entries @ before > 0, always], 1)})
 
 
 def _within(given: Mapping[str, Tensor], site: str) -> Tensor | None:

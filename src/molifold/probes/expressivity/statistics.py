@@ -30,7 +30,7 @@ class Moments:
 
     Rows B [rows, d] are what the layer sees (its input, and 1), V [rows, out] is what the loss asks of its output,
     ``-d(sum of losses) / dA``, and C [rows, c] are candidate sources: what new units could see. Adding in pieces gives
-    the same sums as adding at once.
+    the same sums as adding at once. ``squares`` are those of V, output by output.
 
     >>> rows = torch.eye(3)
     >>> moments = Moments()
@@ -41,7 +41,7 @@ class Moments:
 
     bb: Tensor = field(default_factory=lambda: torch.zeros(0))
     bv: Tensor = field(default_factory=lambda: torch.zeros(0))
-    vv: float = 0.0
+    squares: Tensor = field(default_factory=lambda: torch.zeros(0))
     rows: int = 0
     examples: int = 0
     sources: dict[str, SourceMoments] = field(default_factory=dict)
@@ -58,9 +58,10 @@ class Moments:
         b, v = b.double(), v.double()
         if self.rows == 0:
             self.bb, self.bv = b.new_zeros(b.shape[1], b.shape[1]), b.new_zeros(b.shape[1], v.shape[1])
+            self.squares = v.new_zeros(v.shape[1])
         self.bb += b.T @ b
         self.bv += b.T @ v
-        self.vv += float(v.square().sum())
+        self.squares += v.square().sum(0)
         self.rows += len(b)
         self.examples += examples
         for name, source in sources.items():
@@ -70,6 +71,21 @@ class Moments:
                 old = self.sources[name]
                 sums = SourceMoments(old.cc + sums.cc, old.cb + sums.cb, old.cv + sums.cv)
             self.sources[name] = sums
+
+    @property
+    def vv(self) -> float:
+        """Squared norm of V."""
+        return float(self.squares.sum())
+
+    def part(self, inputs: Tensor, outputs: Tensor, reads: Mapping[str, Tensor]) -> Moments:
+        """Those of some inputs, outputs and columns of sources, by their indices."""
+        sources = {
+            name: SourceMoments(sums.cc[k][:, k], sums.cb[k][:, inputs], sums.cv[k][:, outputs])
+            for name, sums in self.sources.items()
+            if len(k := reads[name])
+        }
+        bb, bv = self.bb[inputs][:, inputs], self.bv[inputs][:, outputs]
+        return Moments(bb, bv, self.squares[outputs], self.rows, self.examples, sources)
 
     def __repr__(self) -> str:
         shape = " -> ".join(map(str, self.bv.shape))

@@ -1,4 +1,4 @@
-"""The actual step: new units put into the running network, and what it does to the loss."""
+"""New units put into the running network, at an actual step or trained for a moment, and what it does to the loss."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ class Trials:
         amplitude, best = _search(decrease, slope)
         check = Check(ratio, amplitude, amplitude * slope, float(best.mean()), _error(best), float(self.before.std()))
         return check, Added.step(proposal, source, activation, amplitude)
+
+    def trains(self, site: str, source: str) -> bool:
+        """Whether units are trained there; not at masked layers, whose outputs must not see everything."""
+        masked = any(wire.masks is not None for wire in self.sites.wires if wire.site == site)
+        return self.steps > 0 and source != "" and not masked
 
     def train(self, site: str, source: str) -> tuple[Check, Added]:
         """New units at ``site``, trained for a few steps on the proposing fold.

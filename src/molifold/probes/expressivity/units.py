@@ -65,7 +65,7 @@ class Added:
         slope = unit.left + unit.right if unit.paired else unit.right
         fan_in = torch.cat([sign * root * units.alpha for sign in signs], 1)
         fan_out = torch.cat([sign * root / slope * units.omega for sign in signs])
-        return cls(activation, fan_in, fan_out, -amplitude * (units.cleared @ units.alpha) @ units.omega)
+        return cls(activation, fan_in, fan_out, -amplitude * units.known @ units.omega)
 
     def rows(self, b: Float[Tensor, "*rows d"], c: Float[Tensor, "*rows c"] | None) -> Float[Tensor, "*rows out"]:
         """What it adds, for rows of what the layer sees and of the source."""
