@@ -138,6 +138,21 @@ def test_units_are_found_behind_a_view():
     torch.testing.assert_close(found.incoming, (normal(3, 4, 7).flatten(1).T @ model.w.T).detach())
 
 
+def test_units_are_found_behind_a_sum_over_neighbours():
+    """Dense messages [examples, atoms, atoms, units], summed over atoms, then bent; one unit is never positive."""
+    layer = nn.Linear(3, 6)
+    layer.weight.data = normal(6, 3, seed=1)
+    layer.bias.data = torch.tensor([-50.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    model = nn.Module()
+    model.layer = layer
+    model.forward = lambda x: torch.relu(layer(x[:, :, None] * x[:, None]).sum(2) / 4)
+    found = activations(model, normal(20, 4, 3))
+    assert found.names == ("layer.weight",)
+    assert found.rows.tolist() == [80]
+    assert found.units.tolist() == [6]
+    assert found.dead.tolist() == [1]
+
+
 # ------------------------------------------------------------------ ranks
 
 

@@ -63,8 +63,8 @@ class Activations:
 def activations(model: nn.Module, batch: Any, *, loss: ExampleLoss | None = None) -> Activations:
     """Look at every layer with a nonlinearity once, without a hook.
 
-    Seen are nonlinearities of the product of a parameter with activations (with constants added, or a view of it), not
-    those of sums over neighbours or heads.
+    Seen are nonlinearities of the product of a parameter with activations (with constants added, or a view of it), or
+    of its sum over neighbours or heads.
 
     Args:
         model: any module, in eval mode.

@@ -67,7 +67,8 @@ class _Nonlinearities(TorchFunctionMode):
 def _behind(shape: torch.Size, products: Sequence[Product]) -> tuple[str, int] | None:
     """Site of the last product whose output a tensor of ``shape`` can be, and the axis of its units in that shape.
 
-    The output itself, with constants added, as a view, broadcast over further leading axes, or of some of its rows.
+    The output itself, with constants added, as a view, broadcast over further leading axes, or of some of its rows; if
+    there is none, sums of its rows (over neighbours, or heads).
     """
     for product in reversed(products):
         out = product.out.shape
@@ -81,7 +82,10 @@ def _behind(shape: torch.Size, products: Sequence[Product]) -> tuple[str, int] |
             return product.site, own + extra
         if len(shape) == len(out) == 2 and own == 1 and shape[1] == units:
             return product.site, 1
-    return None
+    summed = (
+        p for p in reversed(products) if not p.left and 1 < len(shape) < p.out.ndim and p.out.shape[-1] == shape[-1]
+    )
+    return next(((product.site, len(shape) - 1) for product in summed), None)
 
 
 def responses(model: nn.Module, batch: Any, *, loss: ExampleLoss | None = None) -> list[Response]:
