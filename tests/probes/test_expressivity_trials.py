@@ -68,3 +68,21 @@ def test_growth_adds_them_as_they_were_trained(act):
     assert growth.units == 8
     assert (before - squared(model, (x, y)).mean()).item() == pytest.approx(growth.measured, rel=1e-9)
     assert growth.measured >= check.measured - 1e-9
+
+
+def test_where_no_straight_step_helps_units_are_trained_and_told_so(monkeypatch):
+    model, batch = problem(signal=1.0)
+    straight = Trials.step
+
+    def fails(self, *args, **kwargs):
+        check, added = straight(self, *args, **kwargs)
+        return replace(check, measured=0.0), added
+
+    monkeypatch.setattr(Trials, "step", fails)
+    verdict = expressivity(model, squared, batch, features=0).alarms[0]
+    assert verdict.site == "2.weight"
+    assert verdict.check.steps == 60
+    assert verdict.growth.trained
+    assert "Units there, trained for 60 steps, lower the loss by 0." in verdict.words()
+    assert "more than the layer alone" in verdict.words()
+    assert expressivity(model, squared, batch, features=0, trials=0).verdicts[0].kind == "doubtful"
