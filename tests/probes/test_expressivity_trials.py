@@ -18,7 +18,7 @@ def tried(model, batch, *, steps=200):
     """Trained units between the two layers of ``model``."""
     sites = Sites(model, squared, tuple(t[:24] for t in batch), features=0)
     half = len(batch[0]) // 2
-    proposing = list(zip(*(t[:half].split(256) for t in batch), strict=True))
+    proposing = [(part[0], part) for part in zip(*(t[:half].split(128) for t in batch), strict=True)]
     verifying = list(zip(*(t[half:].split(256) for t in batch), strict=True))
     before = torch.cat([sites.losses(part).detach() for part in verifying])
     return Trials(sites, proposing, verifying, before, steps).train("2.weight", UPSTREAM)

@@ -141,7 +141,7 @@ def expressivity(
         tests = sum(t.groups >= GROUPS for v in verifications.values() for t in (v.layer, *v.units.values()))
         level_each = level / max(tests, 1)
         verdicts = [_judge(site, v, level_each, held_out) for site, v in verifications.items()]
-        tries = Trials(sites, [p for _, p in proposing], [p for _, p in verifying], before, trials, seed)
+        tries = Trials(sites, proposing, [part for _, part in verifying], before, trials, seed)
         suspects = _suspects(verdicts, level_each)
         verdicts = _confirm(verdicts, suspects, verifications, tries, checks=checks, level=level, held_out=held_out)
         verdicts = _explained(sorted(verdicts, key=_severity), level_each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from molifold.probes.expressivity.products import Edit, Product
 from molifold.probes.expressivity.score import MAX_UNITS, Proposal
-from molifold.probes.expressivity.sites import UPSTREAM, Sites, count, take
+from molifold.probes.expressivity.sites import UPSTREAM, Sites, take
 from molifold.probes.expressivity.units import Added
 from molifold.probes.expressivity.verdict import KEPT, Check
 
@@ -33,14 +33,15 @@ class Trials:
 
     Attributes:
         sites: of the network.
-        proposing, verifying: the two folds, in micro-batches.
+        proposing: one fold, in micro-batches, each with the indices of its examples.
+        verifying: the other.
         before: losses of the verifying examples as they are.
         steps: of a training.
         seed: of a training.
     """
 
     sites: Sites
-    proposing: Sequence[Any]
+    proposing: Sequence[tuple[Sized, Any]]
     verifying: Sequence[Any]
     before: Tensor
     steps: int
@@ -79,14 +80,15 @@ class Trials:
         """
         units = self._trained(site, source)
         with_units = self._losses(site, source, units, self.verifying)
-        check = _compared(self.before, with_units, promised=math.nan, steps=self.steps)
+        check = _compared(self.before, with_units, promised=0.0, steps=self.steps)
         if not check.holds:
             return check, units
         alone = self._trained(site, "")
         layer = self._losses(site, "", alone, self.verifying)
         before = layer if float(layer.mean()) < float(self.before.mean()) else self.before
-        known = self._losses(site, "", alone, self.proposing) - self._losses(site, source, units, self.proposing)
-        return _compared(before, with_units, promised=float(known.mean()), steps=self.steps), units
+        known = [part for _, part in self.proposing]
+        promised = self._losses(site, "", alone, known).mean() - self._losses(site, source, units, known).mean()
+        return _compared(before, with_units, promised=float(promised), steps=self.steps), units
 
     def _trained(self, site: str, source: str) -> Added:
         """New units that read ``source`` and the layer's own update, trained together; without source that alone."""
@@ -114,8 +116,9 @@ class Trials:
         optimizer = torch.optim.Adam(parameters, RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=self.steps + 1)
         for _ in range(self.steps):
-            part = self._drawn(generator)
-            loss = self.sites.losses(part, _adding(self.sites, site, source, added(), part)).mean()
+            now = added()
+            parts = [(part, _adding(self.sites, site, source, now, part)) for part in self._drawn(generator)]
+            loss = torch.cat([self.sites.losses(part, edit) for part, edit in parts]).mean()
             gradients = [torch.nan_to_num(g) for g in torch.autograd.grad(loss, parameters)]
             sizes.append(math.sqrt(sum(float(g.square().sum()) for g in gradients)))
             usual = sorted(sizes)[len(sizes) // 2]
@@ -126,11 +129,16 @@ class Trials:
         with torch.no_grad():
             return added()
 
-    def _drawn(self, generator: torch.Generator) -> Any:
-        """Some examples of one of the proposing micro-batches."""
-        part = self.proposing[int(torch.randint(len(self.proposing), (), generator=generator))]
-        n = count(part)
-        return take(part, torch.randperm(n, generator=generator)[:BATCH], n) if n > BATCH else part
+    def _drawn(self, generator: torch.Generator) -> list[Any]:
+        """Some examples of one of the proposing micro-batches, or two whole ones if they are small."""
+        drawn: list[Any] = []
+        examples = 0
+        while examples < BATCH and len(drawn) < 2:
+            index, part = self.proposing[int(torch.randint(len(self.proposing), (), generator=generator))]
+            n = len(index)
+            drawn.append(take(part, torch.randperm(n, generator=generator)[:BATCH], n) if n > BATCH else part)
+            examples += n
+        return drawn
 
     def _losses(self, site: str, source: str, added: Added, parts: Sequence[Any]) -> Tensor:
         """Losses of all examples with something added to a layer."""
@@ -142,7 +150,7 @@ class Trials:
     def _example(self, site: str, source: str) -> tuple[Tensor, Tensor | None, Tensor]:
         """Rows of what a layer sees, of the source (None without) and of its output, of one micro-batch."""
         found: list[tuple[Tensor, Tensor | None, Tensor]] = []
-        part = self.proposing[0]
+        _, part = self.proposing[0]
         extra = {} if self.sites.sources is None else self.sites.sources(part)
 
         def look(i: int, products: Sequence[Product]) -> Tensor | None:

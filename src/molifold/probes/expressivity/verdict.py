@@ -59,7 +59,7 @@ class Check:
     @property
     def holds(self) -> bool:
         """Whether the promise is kept, and the decrease certain and large enough for an alarm."""
-        return self.measured > max(2 * self.error, WORTHWHILE * self.spread, KEPT * self.predicted)
+        return self.measured > max(KEPT * self.predicted, 2 * self.error, WORTHWHILE * self.spread)
 
 
 @dataclass(frozen=True)
