@@ -222,4 +222,5 @@ def test_a_lack_that_t_cannot_see_for_a_few_examples_is_suspected_and_proved_by_
     lacking = [found[0.5, seed] for seed in range(4)]
     assert all(report.alarms for report in lacking)
     assert np.median([report["2.weight"].tests["upstream"].t for report in lacking]) < 3
+    assert any("with extreme ones held back, else" in report.alarms[0].words() for report in lacking)
     assert not any(found[0.0, seed].alarms for seed in range(4))

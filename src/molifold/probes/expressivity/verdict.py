@@ -151,12 +151,15 @@ class Verdict:
         """The verdict as one or two sentences."""
         if self.kind == "sound":
             return f"{self.site}: nothing to gain here"
-        evidence = f"(t {self.evidence:.1f} over {self.test.groups} groups)"
+        evidence = f"(t {self.evidence:.1f} over {self.test.groups} groups"
+        evidence += ")" if self.evidence == self.test.t else f" with extreme ones held back, else {self.test.t:.1f})"
         if not self.source:
             text = f"{self.site} could still follow {self.under_trained:.1%} of what the loss asks {evidence}; train on"
         else:
             remedy = REMEDY.get(self.source, f"show it {self.source}")
-            text = f"{self.site} cannot follow {self.share:.1%} of what {self.source} could {evidence}; {remedy}"
+            lacks = f"cannot follow {self.share:.1%} of what {self.source} could"
+            lacks = lacks if self.share >= 0.0005 else f"lacks what {self.source} could add"
+            text = f"{self.site} {lacks} {evidence}; {remedy}"
         if self.check is not None:
             found = self.check
             cut = f"the loss by {found.measured:.3g} +- {found.error:.1g}"
