@@ -88,6 +88,29 @@ def test_new_units_and_updates_keep_the_order_of_the_variables(hidden):
                 assert not changed[: j + 1].any()
 
 
+def test_a_masked_layer_that_is_used_twice_may_read_what_all_uses_may():
+    """Its first use stands behind a layer, its second behind something else."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            degrees = torch.arange(SIZE)
+            self.first = Masked(degrees, degrees, strict=False)
+            self.second = Masked(degrees, degrees, strict=False)
+
+        def forward(self, x):
+            h = self.second(self.first(x).tanh())
+            return self.second(h + x)
+
+    torch.manual_seed(0)
+    model, x = Twice(), normal(400, SIZE, seed=1)
+    batch = x, x.cumsum(1) + normal(400, SIZE, seed=2)
+    masks = Sites(model, squared, batch, features=0).masks("second.weight")
+    assert torch.equal(masks.inputs[:, :-1], model.second.mask.bool())
+    assert masks.reads == {}
+    assert expressivity(model, squared, batch)["second.weight"].tests == {}
+
+
 def test_a_narrow_layer_is_found_and_what_no_output_may_see_is_not_missed():
     narrow, wide = made(4), made(64)
     x = normal(6000, SIZE, seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -122,8 +123,7 @@ def expressivity(
                 moments.setdefault(rows.site, Moments()).add(
                     rows.b.flatten(0, 1), wanted, flat, examples=0 if again else int(rows.sizes.sum())
                 )
-        masks = {wire.site: wire.masks for wire in sites.wires}
-        verifications = {site: Verification.of(propose(m, masks=masks[site])) for site, m in moments.items()}
+        verifications = {site: Verification.of(propose(m, masks=sites.masks(site))) for site, m in moments.items()}
         losses = []
         for _, part in verifying:
             values, found = sites.rows(part)
@@ -231,14 +231,14 @@ def _confirm(
     gravest = sorted({**told, **suspects}.values(), key=lambda v: (not v.source, -max(v.test.t, v.test.bounded)))
     checked = {v.site: replace(v, kind="doubtful") for v in told.values() if v.source}
     for verdict in gravest[:checks]:
-        sure = level / checks if verdict.site in suspects else 1.0
+        sure = level / checks if verdict.site in suspects else math.inf
         proposal = found[verdict.site].proposal
         check, added = tries.step(verdict.site, verdict.source, proposal, slope=verdict.test.slope)
-        if not _convinces(verdict, check, sure) and tries.trains(verdict.site, verdict.source):
-            trained = tries.train(verdict.site, verdict.source)
-            if _convinces(verdict, trained[0], sure):
-                check, added = replace(trained[0], ratio=check.ratio), trained[1]
         convinces = _convinces(verdict, check, sure)
+        if not convinces and tries.trains(verdict.site, verdict.source):
+            trained, units = tries.train(verdict.site, verdict.source)
+            convinces = _convinces(verdict, trained, sure)
+            check, added = (replace(trained, ratio=check.ratio), units) if convinces else (check, added)
         if convinces or verdict.site not in suspects:
             kind: Kind = verdict.kind if convinces else "doubtful"
             growth = _growth(verdict, added, tries.sites, trained=check.steps > 0)
@@ -247,7 +247,7 @@ def _confirm(
 
 
 def _convinces(verdict: Verdict, check: Check, level: float) -> bool:
-    return check.holds and (level >= 1 or verdict.test.p_value(check.t) < level)
+    return check.holds and verdict.test.p_value(check.t) < level
 
 
 def _explained(verdicts: Sequence[Verdict], level: float) -> list[Verdict]:

@@ -67,6 +67,11 @@ class Masks:
     inputs: Bool[Tensor, "out d"]
     reads: Mapping[str, Bool[Tensor, "out c"]]
 
+    def shared(self, other: Masks) -> Masks:
+        """What both allow."""
+        reads = {name: mask & other.reads[name] for name, mask in self.reads.items() if name in other.reads}
+        return Masks(self.inputs & other.inputs, reads)
+
     def groups(self) -> list[tuple[Tensor, Tensor, dict[str, Tensor]]]:
         """Indices of outputs that may depend on the same: (inputs, outputs, columns of every source)."""
         both = torch.cat([self.inputs, *self.reads.values()], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -177,6 +178,11 @@ class Sites:
         """Matrices among the parameters that no site uses: nothing is known of them."""
         known = set(self.names)
         return [n for n, p in self.model.named_parameters() if p.ndim > 1 and p.requires_grad and n not in known]
+
+    def masks(self, site: str) -> Masks | None:
+        """What outputs of a layer may depend on in all of its uses; None if on everything."""
+        found = [wire.masks for wire in self.wires if wire.site == site and wire.masks is not None]
+        return reduce(Masks.shared, found) if found else None
 
     def rows(self, batch: Any) -> tuple[Float[Tensor, " examples"], list[Rows]]:
         """Losses and the rows of all sites for one micro-batch."""

@@ -78,11 +78,11 @@ class Moments:
         return float(self.squares.sum())
 
     def part(self, inputs: Tensor, outputs: Tensor, reads: Mapping[str, Tensor]) -> Moments:
-        """Those of some inputs, outputs and columns of sources, by their indices."""
+        """Those of some inputs, outputs and columns of sources, by their indices; sources without any are left out."""
         sources = {
             name: SourceMoments(sums.cc[k][:, k], sums.cb[k][:, inputs], sums.cv[k][:, outputs])
             for name, sums in self.sources.items()
-            if len(k := reads[name])
+            if name in reads and len(k := reads[name])
         }
         bb, bv = self.bb[inputs][:, inputs], self.bv[inputs][:, outputs]
         return Moments(bb, bv, self.squares[outputs], self.rows, self.examples, sources)

@@ -69,8 +69,7 @@ class Trials:
 
     def trains(self, site: str, source: str) -> bool:
         """Whether units are trained there; not at masked layers, whose outputs must not see everything."""
-        masked = any(wire.masks is not None for wire in self.sites.wires if wire.site == site)
-        return self.steps > 0 and source != "" and not masked
+        return self.steps > 0 and source != "" and self.sites.masks(site) is None
 
     def train(self, site: str, source: str) -> tuple[Check, Added]:
         """New units at ``site``, trained for a few steps on the proposing fold.
