@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 from toy_density import Spring, Toy, frames, main, nll, viewer
 
-from molifold.runs import Run
+from molifold.runs import Run, RunFormatError
 from molifold.training import fit, load_weights
 from molifold.training.checkpoint import read_weights
 
@@ -150,3 +151,12 @@ def test_requests_are_obeyed(tmp_path):
     assert [e["message"] for e in run.events()[0] if e["kind"] == "request"] == [
         "pause", "checkpoint", "probe", "resume", "stop",
     ]  # fmt: skip
+
+
+def test_a_checkpoint_that_was_cut_short_is_named(uninterrupted, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(uninterrupted, copy)
+    file = Run.open(copy).checkpoints[60] / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(RunFormatError, match=r"model.safetensors: cut short or damaged .*; copy it again"):
+        read_weights(file.parent, "model")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from molifold.runs import RunFormatError
 from molifold.runs.files import read_json, write_json
 
 
@@ -53,19 +55,20 @@ def read_weights(path: Path, name: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: if the checkpoint has no such weights.
+        RunFormatError: if they are damaged.
     """
     file = path / f"{name}.safetensors"
     if not file.exists():
         kept = ", ".join(sorted(p.stem for p in path.glob("*.safetensors") if p.stem != "optimizer"))
         raise FileNotFoundError(f"weights: got {name!r}, but {path} holds only {kept}")
-    return load_file(file)
+    return _load(file)
 
 
 def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     """Put the tensors and groups of a checkpoint back into ``optimizer``."""
     groups = read_state(path)["optimizer"]
     state: dict[int, dict[str, Any]] = {}
-    for key, value in load_file(path / "optimizer.safetensors").items():
+    for key, value in _load(path / "optimizer.safetensors").items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     for key, value in groups["numbers"].items():
@@ -97,7 +100,7 @@ def pad_checkpoint(
     for name, tensors in weights.items():
         _save(tensors, target / f"{name}.safetensors")
     padded = {}
-    for key, value in load_file(source / "optimizer.safetensors").items():
+    for key, value in _load(source / "optimizer.safetensors").items():
         index, _, name = key.partition(".")
         shape = weights["model"][parameters[int(index)]].shape
         if value.ndim and value.shape != shape:
@@ -128,6 +131,15 @@ def prune(checkpoints: Mapping[int, Path], *, keep: int) -> None:
     """Remove all but the last ``keep`` checkpoints."""
     for step in sorted(checkpoints)[:-keep]:
         shutil.rmtree(checkpoints[step], ignore_errors=True)
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise RunFormatError(
+            f"{file}: cut short or damaged ({error}); copy it again, or use another checkpoint of the run"
+        ) from None
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
